@@ -1,0 +1,58 @@
+"""Phases of a training run, their boundaries and how sure one can be of them.
+
+Every public name is listed in ``_HOME`` with the module it lives in and is imported when it is
+first used, so that ``import bayesphase`` stays quick and nothing here needs torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Recorder": "collect.recorder",
+    "select_parameters": "collect.parameters",
+    "combine_runs": "combine",
+    "validate_metrics": "dataset",
+    "open_metrics": "dataset",
+    "save_metrics": "dataset",
+    "aggregate": "views",
+    "standardize": "views",
+    "features": "views",
+    "pca": "views",
+    "Prior": "model.priors",
+    "hmm_logp": "model.likelihood",
+    "build_model": "model.build",
+    "simulate": "model.simulate",
+    "fit": "model.fit",
+    "fit_range": "model.fit_range",
+    "checkpoint_log_likelihood": "model.pointwise",
+    "open_fit": "results",
+    "save_fit": "results",
+    "phase_probabilities": "analysis.phases",
+    "first_entry": "analysis.phases",
+    "switches": "analysis.phases",
+    "boundaries": "analysis.phases",
+    "dwell_times": "analysis.phases",
+    "visited_states": "analysis.phases",
+    "most_likely_path": "analysis.phases",
+    "training_map": "analysis.trajectories",
+    "diagnose": "analysis.diagnostics",
+    "plot_phases": "plots",
+    "plot_phase_probabilities": "plots",
+    "plot_boundaries": "plots",
+    "plot_pca": "plots",
+    "plot_training_map": "plots",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bayesphase' has no attribute {name!r}")
+    return getattr(import_module(f"bayesphase.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
