@@ -1,0 +1,1 @@
+"""Small real networks to watch."""
