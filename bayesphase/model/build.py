@@ -1,0 +1,129 @@
+"""Priors, emission and transition put together as a PyMC model; nothing is sampled here."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.model.priors import Prior
+from bayesphase.model.simulate import draw_states
+from bayesphase.model.spec import Emission, Spec, Transition, specify
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+def build_model(
+    features: xr.DataArray,
+    n_states: int,
+    *,
+    emission: str | Emission = "gaussian",
+    transition: str | Transition = "sticky",
+    priors: Mapping[str, Prior] | None = None,
+) -> "pm.Model":
+    """Build the PyMC model of a Bayesian hidden Markov model with its states summed out.
+
+    Runs are independent given the parameters and share them. One transition is made per
+    checkpoint of a run, whatever the number of steps between; a step at which a run has no feature
+    at all is no checkpoint.
+
+    Parameters
+    ----------
+    features : DataArray (run, step, feature)
+        NaN where missing.
+    n_states : int
+    emission : {"gaussian"} or emission object
+        Family of p(features | state).
+    transition : {"sticky"} or transition object
+        Structure of the transition matrix.
+    priors : mapping of str to Prior, optional
+        Replaces the default prior of the variables it names, for example
+        ``{"scale": Prior("HalfNormal", sigma=0.5)}``.
+
+    Returns
+    -------
+    pymc.Model
+        With the variables `initial_probs` (state), `transition_probs` (state, state_next) and
+        those of the emission, `mean` and `scale` (state, feature), and the observed `features`
+        (row, feature): the checkpoints of all runs end to end, 0 where a feature is missing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features or `n_states` can't be used (see the message), or a name is unknown.
+
+    Examples
+    --------
+    >>> import bayesphase as bp
+    >>> data = bp.simulate(n_states=2, n_runs=2, n_steps=50, n_features=1, random_seed=1)
+    >>> model = bp.build_model(data["features"], 2)
+    >>> sorted(variable.name for variable in model.free_RVs)
+    ['initial_probs', 'mean', 'scale', 'transition_probs']
+    """
+    spec = specify(features, n_states, emission=emission, transition=transition, priors=priors)
+    return build_from(spec, features["feature"].values)
+
+
+def build_from(spec: Spec, feature: np.ndarray) -> "pm.Model":
+    """Build the PyMC model of a `Spec` whose features have the labels `feature`."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    coords = {
+        "state": np.arange(spec.n_states),
+        "state_next": np.arange(spec.n_states),
+        "feature": feature,
+        "row": np.arange(len(spec.rows.values)),
+    }
+    with pm.Model(coords=coords) as model:
+        variables = {}
+        for name, dims in spec.dims.items():
+            if spec.n_states == 1 and name in spec.transition.dims:
+                # a simplex of one corner has no density
+                certain = pt.ones((1,) * len(dims))
+                variables[name] = pm.Deterministic(name, certain, dims=dims)
+            else:
+                variables[name] = spec.priors[name].build(name, dims)
+        _observe(spec, variables)
+    return model
+
+
+def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
+    """Add the observed features, with their marginal likelihood and a way to draw them."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bayesphase.model.likelihood import hmm_logp
+
+    rows, emission, transition = spec.rows, spec.emission, spec.transition
+    names = list(variables)
+
+    def logp(value: Any, _row: Any, *parameters: Any) -> Any:
+        named = dict(zip(names, parameters, strict=True))
+        log_emission = emission.log_density(value, rows, named, pt)
+        log_emission = pt.specify_shape(log_emission, (len(rows.values), None))
+        potentials = transition.log_potentials(named, pt)
+        return hmm_logp(log_emission, *potentials, lengths=rows.layout.lengths).sum()
+
+    def random(_row: Any, *parameters: Any, rng: np.random.Generator, size: Any) -> np.ndarray:
+        named = dict(zip(names, parameters, strict=True))
+        with np.errstate(divide="ignore"):  # a probability that a prior drew as 0
+            log_transition, log_initial = transition.log_potentials(named, np)
+        states = draw_states(rng, np.exp(log_transition), np.exp(log_initial), rows.layout)
+        return emission.sample(rng, states, named)
+
+    # one letter per dim, as NumPy's generalised ufuncs write their signatures
+    letters = {"state": "k", "state_next": "k", "feature": "d"}
+    signature = ",".join(f"({','.join(letters[dim] for dim in spec.dims[name])})" for name in names)
+    # the number of rows is a parameter's length because PyMC infers the shape of a draw from those
+    pm.CustomDist(
+        "features",
+        np.arange(len(rows.values)),
+        *(variables[name] for name in names),
+        logp=logp,
+        random=random,
+        signature=f"(n),{signature}->(n,d)",
+        observed=rows.values,
+        dims=("row", "feature"),
+    )

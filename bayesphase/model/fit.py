@@ -1,0 +1,259 @@
+"""Build, sample, draw paths, relabel: features in, a DataTree out."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesphase import __version__
+from bayesphase.model.build import build_from
+from bayesphase.model.checks import check_count, check_seed
+from bayesphase.model.density import DirectDensity, direct_density
+from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
+from bayesphase.model.paths import Paths, draw_paths
+from bayesphase.model.priors import Prior
+from bayesphase.model.sampling import SAMPLERS, sample, sample_direct
+from bayesphase.model.spec import Emission, Spec, Transition, specify
+
+# chains start this far from the best mode, in standard deviations of one checkpoint: far enough to
+# tell chains apart, near enough to stay in its basin
+_JITTER = 0.05
+
+# tuning steps in the coordinates of `DirectDensity.around` and in PyMC's
+_TUNE = 200
+_TUNE_PYMC = 1000
+
+
+def fit(
+    features: xr.DataArray,
+    n_states: int,
+    *,
+    emission: str | Emission = "gaussian",
+    transition: str | Transition = "sticky",
+    priors: Mapping[str, Prior] | None = None,
+    draws: int = 1000,
+    tune: int | None = None,
+    chains: int = 4,
+    cores: int | None = None,
+    sampler: str = "nutpie",
+    n_restarts: int = 12,
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> xr.DataTree:
+    """Sample the posterior of a hidden Markov model and of the paths through its states.
+
+    Parameters
+    ----------
+    features : DataArray (run, step, feature)
+        As `bayesphase.features` returns them; NaN where missing.
+    n_states : int
+    emission, transition, priors
+        As in `bayesphase.build_model`.
+    draws : int
+        Kept draws of each chain.
+    tune : int, optional
+        Tuning steps of each chain, which are not kept: by default 200, for chains start in
+        coordinates in which the posterior is about standard normal, or 1000 where PyMC's compiler
+        and its own coordinates are needed.
+    chains : int
+    cores : int, optional
+        How many chains run at the same time.
+    sampler : {"nutpie", "pymc"}
+    n_restarts : int
+        Restarts of the search for starting points.
+    random_seed : int, optional
+        The same seed gives the same draws.
+    progressbar : bool
+
+    Returns
+    -------
+    DataTree
+        - `posterior`: `initial_probs` (state), `transition_probs` (state, state_next), `mean` and
+          `scale` (state, feature), each with (chain, draw);
+        - `paths`: `state` (chain, draw, run, step), one path per draw, drawn jointly, and
+          `most_likely` (run, step), the path of the largest posterior-mean log density; -1 where a
+          run has no checkpoint;
+        - `log_likelihood`: `run_log_likelihood` (chain, draw, run), nats;
+        - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
+        - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
+          constant; where the priors are of families that only PyMC knows, under the default ones;
+        - `observed_data`: the `features`.
+
+        States count from 0 in the order in which runs first enter them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument can't be used; the message says which and why.
+
+    Examples
+    --------
+    >>> import bayesphase as bp
+    >>> data = bp.simulate(n_states=2, n_runs=2, n_steps=60, random_seed=1)
+    >>> fit = bp.fit(data["features"], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
+    >>> bp.boundaries(fit, ci_prob=0.9)  # doctest: +SKIP
+    """
+    check_count("draws", draws, least=1)
+    if tune is not None:
+        check_count("tune", tune, least=1)  # nutpie fails without any
+    check_count("chains", chains, least=1)
+    if cores is not None:
+        check_count("cores", cores, least=1)
+    check_seed(random_seed)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
+    spec = specify(features, n_states, emission=emission, transition=transition, priors=priors)
+    seeds = np.random.SeedSequence(random_seed).spawn(3)
+    with _one_thread_each():
+        modes = starting_points(
+            spec.rows,
+            spec.n_states,
+            emission=spec.emission,
+            transition=spec.transition,
+            n_restarts=n_restarts,
+            rng=np.random.default_rng(seeds[0]),
+            cores=cores,
+        )
+        density = direct_density(spec)
+        scored_under = "default"
+        if density is not None:
+            modes = _rescored(modes, density)
+            scored_under = "the model's"
+        best = modes[0].parameters
+        if sampler != "nutpie":
+            density = None
+        if tune is None:
+            tune = _TUNE_PYMC if density is None else _TUNE
+        settings: dict[str, Any] = {
+            "draws": draws,
+            "tune": tune,
+            "chains": chains,
+            "cores": cores,
+            "random_seed": int(seeds[1].generate_state(1)[0]),
+            "progressbar": progressbar,
+        }
+        if density is not None:
+            sampled = sample_direct(density.around(best), **settings)
+        else:
+            model = build_from(spec, features["feature"].values)
+
+            def start(rng: np.random.Generator) -> dict[str, np.ndarray]:
+                return {
+                    **spec.emission.jitter(rng, best, _JITTER),
+                    **spec.transition.jitter(rng, best, _JITTER),
+                }
+
+            sampled = sample(model, start=start, sampler=sampler, **settings)
+        posterior = _posterior(spec, sampled, features["feature"].values)
+        paths = draw_paths(spec, posterior, seed=seeds[2], cores=cores)
+    tree = _as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes)
+    tree["restarts"].attrs = {
+        "n_tried": TRIED_PER_RESTART * n_restarts,
+        "priors": scored_under,
+    }
+    tree.attrs = {
+        "bayesphase_version": __version__,
+        "n_states": spec.n_states,
+        "emission": spec.emission.name,
+        "transition": spec.transition.name,
+        "priors": {name: repr(prior) for name, prior in spec.priors.items()},
+        "sampler": sampler,
+        "random_seed": random_seed,
+    }
+    return tree
+
+
+def _rescored(modes: list[Start], density: DirectDensity) -> list[Start]:
+    """Order modes by the density that is sampled; EM's has the default priors, roughly."""
+    scored = [Start(density(density.unconstrained(m.parameters))[0], m.parameters) for m in modes]
+    if not all(np.isfinite(start.log_density) for start in scored):
+        raise ValueError(
+            "the log density is not finite where sampling would start: do the priors allow the "
+            "features' location and spread?"
+        )
+    return sorted(scored, key=lambda start: -start.log_density)
+
+
+def _one_thread_each() -> AbstractContextManager[Any]:
+    """Keep libraries from using several threads: chains and draws already share out the cores."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
+
+
+def _posterior(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Dataset:
+    """Parameters with the model's dims, whatever the sampler called them."""
+    drawn = sampled["posterior"].to_dataset().transpose("chain", "draw", ...)
+    state = np.arange(spec.n_states)
+    return xr.Dataset(
+        {name: (("chain", "draw", *dims), drawn[name].values) for name, dims in spec.dims.items()},
+        coords={
+            "chain": drawn["chain"].values,
+            "draw": drawn["draw"].values,
+            "state": state,
+            "state_next": state,
+            "feature": feature,
+        },
+    )
+
+
+def _as_tree(
+    features: xr.DataArray, spec: Spec, paths: Paths, stats: xr.Dataset, modes: list[Start]
+) -> xr.DataTree:
+    features = features.transpose("run", "step", "feature").rename("features")
+    grid = (features.sizes["run"], features.sizes["step"])
+    along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
+    chain_draw = {dim: paths.posterior[dim] for dim in ("chain", "draw")}
+    path_dataset = xr.Dataset(
+        {
+            "state": (
+                ("chain", "draw", "run", "step"),
+                spec.rows.to_grid(paths.states, grid, -1),
+                {"long_name": "state on the sampled path, -1 without a checkpoint", "units": "1"},
+            ),
+            "most_likely": (
+                ("run", "step"),
+                spec.rows.to_grid(paths.most_likely, grid, -1),
+                {"long_name": "state on the most likely path", "units": "1"},
+            ),
+        },
+        coords={**chain_draw, **along},
+    )
+    log_likelihood = xr.DataArray(
+        paths.log_likelihood,
+        dims=("chain", "draw", "run"),
+        coords={**chain_draw, "run": features["run"]},
+        attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
+    )
+    log_density = xr.DataArray(
+        [mode.log_density for mode in modes],
+        dims="restart",
+        coords={"restart": np.arange(len(modes))},
+        attrs={"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
+    )
+    return xr.DataTree.from_dict(
+        {
+            "posterior": paths.posterior,
+            "paths": path_dataset,
+            "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
+            "sample_stats": _tidy_stats(stats, paths.ambiguity),
+            "restarts": log_density.to_dataset(name="log_density"),
+            "observed_data": features.to_dataset(),
+        }
+    )
+
+
+def _tidy_stats(stats: xr.Dataset, ambiguity: np.ndarray) -> xr.Dataset:
+    """Scalar statistics under ArviZ's names; vectors with an entry per parameter are left out."""
+    if "lp" not in stats:
+        stats = stats.rename(logp="lp")
+    scalars = [name for name, v in stats.items() if v.dims == ("chain", "draw") and v.dtype != "O"]
+    return stats[scalars].assign(
+        label_ambiguity=(
+            ("chain", "draw"),
+            ambiguity,
+            {"long_name": "how nearly two states' names could be swapped", "units": "1"},
+        )
+    )

@@ -1,0 +1,132 @@
+"""Starting points: the posterior has many modes, and a chain never leaves the one it starts in.
+
+Expectation-maximisation (Baum-Welch; Rabiner 1989, doi:10.1109/5.18626) from many partitions of the
+checkpoints finds the modes at a small cost, and every chain starts near the best. Most partitions
+are climbed from for a few steps only, the best of these to the top (Biernacki, Celeux & Govaert
+2003, doi:10.1016/S0167-9473(02)00163-9).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesphase.model.checks import check_count
+from bayesphase.model.emissions import Gaussian
+from bayesphase.model.gaussian import Data, arrange, expect, scaled_parameters, sum_up
+from bayesphase.model.rows import Rows
+from bayesphase.model.transitions import Sticky
+
+# partitions tried for each one that is climbed to the top, and the steps taken from each
+TRIED_PER_RESTART = 5
+_SHORT = 10
+_LONG = 500
+
+# checkpoints that k-means looks at: enough to place the centres, the climb does the rest
+_LOOKED_AT = 2000
+
+
+class Start(NamedTuple):
+    """A mode: its log density under the default priors up to a constant, and its parameters."""
+
+    log_density: float
+    parameters: dict[str, np.ndarray]
+
+
+def starting_points(
+    rows: Rows,
+    n_states: int,
+    *,
+    emission: Gaussian,
+    transition: Sticky,
+    n_restarts: int,
+    rng: np.random.Generator,
+    cores: int | None = None,
+) -> list[Start]:
+    """Modes of the posterior density found by EM, the best first.
+
+    Half of the partitions are by what checkpoints look like (k-means), half by when they come
+    (random cuts in the time of a run). Of five times `n_restarts` partitions the best `n_restarts`
+    are climbed to the top. `cores` (all by default) is how many climbs are made at a time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_restarts` is no integer of at least 1.
+    """
+    check_count("n_restarts", n_restarts, least=1)
+    data = arrange(rows)
+    climbs = []
+    for attempt in range(TRIED_PER_RESTART * n_restarts):
+        partition = _by_look if attempt % 2 == 0 else _by_time
+        states = partition(rows, n_states, rng)
+        climbs.append(_Climb(rows, data, states, n_states, emission, transition))
+    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+        climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
+        best = sorted(climbs, key=lambda climb: -climb.log_density)[:n_restarts]
+        starts = list(pool.map(lambda climb: climb.run(_LONG).start(), best))
+    return sorted(starts, key=lambda start: -start.log_density)
+
+
+def _by_look(rows: Rows, n_states: int, rng: np.random.Generator) -> np.ndarray:
+    from scipy.cluster.vq import ClusterError, kmeans2, vq
+
+    z = rows.scaled
+    some = z[rng.choice(len(z), min(len(z), _LOOKED_AT), replace=False)]
+    n_clusters = min(n_states, len(np.unique(some, axis=0)))
+    while True:
+        try:
+            centres, _ = kmeans2(some, n_clusters, minit="++", missing="raise", seed=rng)
+            return vq(z, centres, check_finite=False)[0]
+        except ClusterError:  # one came out empty; a state that is left over fills in the climb
+            n_clusters -= 1
+
+
+def _by_time(rows: Rows, n_states: int, rng: np.random.Generator) -> np.ndarray:
+    cuts = np.sort(rng.random(n_states - 1))
+    lengths = np.repeat(rows.layout.lengths, rows.layout.lengths)
+    since_start = np.arange(len(rows.values)) - np.repeat(rows.layout.starts, rows.layout.lengths)
+    return np.searchsorted(cuts, since_start / lengths, "right")
+
+
+class _Climb:
+    """EM from a partition, the `states` (row) of all rows, which can be taken up again."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        data: Data,
+        states: np.ndarray,
+        n_states: int,
+        emission: Gaussian,
+        transition: Sticky,
+    ) -> None:
+        self._rows, self._data, self._emission, self._transition = rows, data, emission, transition
+        self._expected = sum_up(rows, np.eye(n_states)[states])
+        self._parameters: dict[str, np.ndarray] = {}
+        self.log_density = -np.inf
+
+    def run(self, max_steps: int, *, tolerance: float = 1e-3) -> "_Climb":
+        """Climb until a step gains less than `tolerance` nats."""
+        rows = self._rows
+        for _ in range(max_steps):
+            expected = self._expected
+            emission, emission_prior = self._emission.maximise(rows, expected)
+            transition, transition_prior = self._transition.maximise(
+                expected.transitions, expected.first_states
+            )
+            parameters = {**transition, **emission}
+            scaled = scaled_parameters(rows, self._transition, parameters)
+            self._expected = expect(self._data, *scaled)
+            log_density = self._expected.log_likelihood.sum() + emission_prior + transition_prior
+            gained = log_density - self.log_density
+            self.log_density = float(log_density)
+            self._parameters = parameters
+            if gained < tolerance:
+                break
+        return self
+
+    def start(self) -> Start:
+        """Return where the climb is."""
+        return Start(self.log_density, self._parameters)

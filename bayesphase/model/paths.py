@@ -1,0 +1,135 @@
+"""One sampled path per posterior draw, and one labelling of the states for all draws."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.model import gaussian
+from bayesphase.model.decoding import viterbi
+from bayesphase.model.gaussian import arrange
+from bayesphase.model.relabel import permutations, rename
+from bayesphase.model.rows import Rows
+from bayesphase.model.spec import Spec
+
+# draws that the posterior mean of the log-potentials is taken over
+_MEAN_DRAWS = 400
+
+
+class Paths(NamedTuple):
+    """Draws with their paths, states numbered in the order of first entry.
+
+    `posterior` Dataset (chain, draw, ...); `states` int8 (chain, draw, row); `log_likelihood`
+    (chain, draw, run); `ambiguity` (chain, draw), see `relabel.permutations`; `most_likely` int8
+    (row).
+    """
+
+    posterior: xr.Dataset
+    states: np.ndarray
+    log_likelihood: np.ndarray
+    ambiguity: np.ndarray
+    most_likely: np.ndarray
+
+
+def draw_paths(
+    spec: Spec, posterior: xr.Dataset, *, seed: np.random.SeedSequence, cores: int | None
+) -> Paths:
+    """Draw a path from p(z | y, parameters) for each posterior draw, then relabel.
+
+    Parameters
+    ----------
+    spec : Spec
+    posterior : Dataset
+        The model's variables with dims (chain, draw, ...), states numbered as they come.
+    seed : SeedSequence
+    cores : int or None
+        Threads to share the draws out over; all cores by default.
+    """
+    chain_draw = (posterior.sizes["chain"], posterior.sizes["draw"])
+    n_draws = chain_draw[0] * chain_draw[1]
+    flat = {
+        str(name): variable.values.reshape(n_draws, *variable.shape[2:])
+        for name, variable in posterior.transpose("chain", "draw", ...).items()
+    }
+    # a seed per draw: what is drawn does not depend on how draws are shared out over threads
+    seeds = seed.spawn(n_draws)
+    rows = spec.rows
+    data = arrange(rows)
+    states = np.empty((n_draws, len(rows.values)), np.int8)
+    log_likelihood = np.empty((n_draws, len(rows.layout.starts)))
+
+    def one(draw: int) -> None:
+        parameters = {name: values[draw] for name, values in flat.items()}
+        scaled = gaussian.scaled_parameters(rows, spec.transition, parameters)
+        uniforms = np.random.default_rng(seeds[draw]).random(len(rows.values))
+        gaussian.draw_paths(data, *scaled, uniforms, states[draw], log_likelihood[draw])
+
+    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+        list(pool.map(one, range(n_draws)))
+    log_likelihood -= _unit(rows)
+    order, ambiguity = permutations(states, spec.n_states, spec.rows.layout.starts)
+    flat = _renumber(spec, flat, order)
+    return Paths(
+        posterior.assign(
+            {
+                name: (
+                    ("chain", "draw", *dims),
+                    flat[name].reshape(*chain_draw, *flat[name].shape[1:]),
+                )
+                for name, dims in spec.dims.items()
+            }
+        ),
+        rename(states, order).reshape(*chain_draw, -1),
+        log_likelihood.reshape(*chain_draw, -1),
+        ambiguity.reshape(chain_draw),
+        _most_likely(spec, data, flat),
+    )
+
+
+def _renumber(
+    spec: Spec, flat: Mapping[str, np.ndarray], order: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Put the states of every parameter (draw, ...) into the `order` (draw, state)."""
+    renumbered = dict(flat)
+    for name, dims in spec.dims.items():
+        for axis, dim in enumerate(dims, start=1):
+            if dim.startswith("state"):
+                others = tuple(a for a in range(1, len(dims) + 1) if a != axis)
+                index = np.expand_dims(order, others)
+                renumbered[name] = np.take_along_axis(renumbered[name], index, axis=axis)
+    return renumbered
+
+
+def _unit(rows: Rows) -> np.ndarray:
+    """Log density (run) that features lose when they are scaled back, nats."""
+    by_row = rows.observed @ np.log(rows.spread)
+    return np.add.reduceat(by_row, rows.layout.starts)
+
+
+def _most_likely(spec: Spec, data: gaussian.Data, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Path (row) that maximises the posterior mean of log p(y, z | parameters).
+
+    The mean of the log-potentials over (at most 400, evenly spread) draws goes into Viterbi's
+    recursion, whose objective is linear in them.
+    """
+    n_draws = len(next(iter(flat.values())))
+    chosen = np.unique(np.linspace(0, n_draws - 1, _MEAN_DRAWS).astype(int))
+    n_rows = len(spec.rows.values)
+    log_emission = np.zeros((spec.n_states, len(data.place)))
+    sums: list[Any] = [0.0, 0.0]
+    one = np.empty_like(log_emission)
+    for draw in chosen:
+        parameters = {name: values[draw] for name, values in flat.items()}
+        mean, scale, *potentials = gaussian.scaled_parameters(
+            spec.rows, spec.transition, parameters
+        )
+        gaussian.log_emission(data, 0, n_rows, mean, scale, one)
+        log_emission += one
+        sums = [total + more for total, more in zip(sums, potentials, strict=True)]
+    by_row = np.empty((n_rows, spec.n_states))
+    by_row[data.place[:n_rows]] = log_emission[:, :n_rows].T
+    n = len(chosen)
+    return viterbi(by_row / n, sums[0] / n, sums[1] / n, spec.rows.layout)

@@ -1,0 +1,80 @@
+"""A prior as data: the name of a PyMC distribution and its parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Prior:
+    """A prior that can be named, recorded and built inside a PyMC model.
+
+    Parameters
+    ----------
+    distribution : str
+        Name of a distribution in `pymc`, for example ``"Normal"``.
+    **parameters
+        Its parameters, numbers or arrays that broadcast against the variable's dims.
+
+    Examples
+    --------
+    >>> import bayesphase as bp
+    >>> bp.Prior("HalfNormal", sigma=0.5)
+    Prior('HalfNormal', sigma=0.5)
+    """
+
+    def __init__(self, distribution: str, **parameters: Any) -> None:
+        self.distribution = distribution
+        self.parameters = parameters
+
+    def __repr__(self) -> str:
+        """Return the call that makes this prior, arrays as nested lists."""
+        arguments = "".join(
+            f", {name}={np.asarray(value).tolist()!r}" for name, value in self.parameters.items()
+        )
+        return f"Prior({self.distribution!r}{arguments})"
+
+    def build(self, name: str, dims: tuple[str, ...]) -> Any:
+        """Add a variable of this distribution to the PyMC model in context.
+
+        Raises
+        ------
+        ValueError
+            If PyMC has no such distribution.
+        """
+        import pymc as pm
+
+        distribution = getattr(pm, self.distribution, None)
+        if not (isinstance(distribution, type) and hasattr(distribution, "dist")):
+            raise ValueError(
+                f"the prior of {name!r} names {self.distribution!r}, which is no PyMC distribution"
+            )
+        return distribution(name, **self.parameters, dims=dims)
+
+
+def choose(defaults: Mapping[str, Prior], given: Mapping[str, Prior] | None) -> dict[str, Prior]:
+    """Replace `defaults` by the priors that the user gave.
+
+    Raises
+    ------
+    ValueError
+        If a given name is no variable of the model.
+    TypeError
+        If a given prior is no `Prior`.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(
+            f"priors must map names of variables to priors, for example "
+            f"{{'scale': Prior('HalfNormal', sigma=0.5)}}, got {given!r}"
+        )
+    given = dict(given or {})
+    unknown = sorted(set(given) - set(defaults))
+    if unknown:
+        raise ValueError(f"priors names {unknown}, but the model's variables are {list(defaults)}")
+    for name, prior in given.items():
+        if not isinstance(prior, Prior):
+            raise TypeError(
+                f"the prior of {name!r} must be a bayesphase.Prior, for example "
+                f"Prior('Normal', mu=0, sigma=1), got {prior!r}"
+            )
+    return {**defaults, **given}

@@ -1,0 +1,156 @@
+"""Features on a grid of runs and steps, laid out as the rows that the recursions work on."""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.model.checks import check_integer
+from bayesphase.model.lanes import Layout, end_to_end
+
+
+class Rows(NamedTuple):
+    """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
+
+    `values` (row, feature) is 0 where a feature is missing and `observed` (row, feature) is False
+    there; `run` and `step` (row) are positions on the grid; `location` and `spread` (feature) are
+    mean and standard deviation of what is observed, the spread 1 for a constant feature.
+    """
+
+    values: np.ndarray
+    observed: np.ndarray
+    run: np.ndarray
+    step: np.ndarray
+    layout: Layout
+    location: np.ndarray
+    spread: np.ndarray
+
+    @property
+    def scaled(self) -> np.ndarray:
+        """Values (row, feature) less their location, in spreads; 0 where missing."""
+        return (self.values - self.location) / self.spread * self.observed
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing within the rows."""
+        return bool(self.observed.all())
+
+    def to_grid(self, column: np.ndarray, grid: tuple[int, int], fill: Any) -> np.ndarray:
+        """Put a column (..., row) back on the grid (..., run, step)."""
+        out = np.full((*column.shape[:-1], *grid), fill, column.dtype)
+        out[..., self.run, self.step] = column
+        return out
+
+
+def rows_of(features: xr.DataArray) -> Rows:
+    """Lay features out as rows.
+
+    Parameters
+    ----------
+    features : DataArray (run, step, feature)
+        As `bayesphase.features` returns them; NaN where missing.
+
+    Raises
+    ------
+    TypeError
+        If `features` is no DataArray or does not hold numbers.
+    ValueError
+        If dims are missing, steps are not increasing, a value is infinite, a feature has no value,
+        or a run has fewer than two checkpoints.
+    """
+    values = check_features(features).transpose("run", "step", "feature").values.astype(np.float64)
+    run, step = np.nonzero(~np.isnan(values).all(axis=2))
+    flat = values[run, step]
+    observed = ~np.isnan(flat)
+    with np.errstate(invalid="ignore"):
+        location, spread = np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
+    # a constant feature has a spread of rounding errors only
+    spread = np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
+    lengths = np.bincount(run, minlength=values.shape[0])
+    return Rows(
+        np.where(observed, flat, 0.0), observed, run, step, end_to_end(lengths), location, spread
+    )
+
+
+def check_features(features: xr.DataArray) -> xr.DataArray:
+    """Return `features` if a model can be fitted to them; see `rows_of` for what is raised."""
+    if not isinstance(features, xr.DataArray):
+        raise TypeError(
+            f"features must be an xarray.DataArray with dims (run, step, feature), as "
+            f"bayesphase.features(metrics) returns, got {type(features).__name__}"
+        )
+    if not np.issubdtype(features.dtype, np.number) or np.iscomplexobj(features):
+        raise TypeError(f"features must hold real numbers, got dtype {features.dtype}")
+    _check_labels(features)
+    _check_steps(features)
+    _check_values(features.transpose("run", "step", "feature"))
+    return features
+
+
+def _check_labels(features: xr.DataArray) -> None:
+    if set(features.dims) != {"run", "step", "feature"}:
+        raise ValueError(
+            f"features must have the dims (run, step, feature), got {tuple(features.dims)}"
+        )
+    for dim in ("run", "step", "feature"):
+        if features.sizes[dim] == 0:
+            raise ValueError(f"features has no {dim}: its dim {dim!r} has length 0")
+        if dim not in features.coords:
+            raise ValueError(f"features has no coordinate {dim!r}; assign its labels")
+    for dim in ("run", "feature"):
+        index = features.indexes[dim]
+        if index.has_duplicates:
+            repeated = sorted(set(index[index.duplicated()]))
+            raise ValueError(f"features has {dim} labels that occur twice: {repeated}")
+
+
+def _check_values(features: xr.DataArray) -> None:
+    runs, steps, names = (features[dim].values.tolist() for dim in ("run", "step", "feature"))
+    infinite = np.argwhere(np.isinf(features.values))
+    if infinite.size:
+        r, t, d = infinite[0]
+        raise ValueError(
+            f"feature {names[d]!r} is infinite in run {runs[r]!r} at step {steps[t]}; use NaN for "
+            f"a missing value"
+        )
+    present = ~np.isnan(features.values)
+    for d in np.flatnonzero(~present.any(axis=(0, 1))):
+        raise ValueError(f"feature {names[d]!r} is NaN everywhere; leave it out")
+    checkpoints = present.any(axis=2).sum(axis=1)
+    for r in np.flatnonzero(checkpoints < 2):
+        raise ValueError(
+            f"run {runs[r]!r} has {checkpoints[r]} checkpoint(s) with a feature, but a sequence "
+            f"needs at least 2"
+        )
+
+
+def _check_steps(features: xr.DataArray) -> None:
+    steps = features["step"].values
+    if not np.issubdtype(steps.dtype, np.number):
+        raise TypeError(f"steps must be numbers, got dtype {steps.dtype}")
+    for before, after in pairwise(steps):
+        if after == before:
+            raise ValueError(f"step {before} occurs twice; steps must increase")
+        if not after > before:  # also where one of them is NaN
+            raise ValueError(f"steps must increase, but {after} follows {before}; sort by step")
+
+
+def check_n_states(n_states: int, rows: Rows) -> int:
+    """Return `n_states` if the data can hold that many.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is under 1, over the number of checkpoints, or over 127.
+    """
+    n_states = check_integer("n_states", n_states)
+    most = min(len(rows.values), np.iinfo(np.int8).max)
+    if not 1 <= n_states <= most:
+        raise ValueError(
+            f"n_states must lie between 1 and {most} (there are {len(rows.values)} checkpoints in "
+            f"all), got {n_states}"
+        )
+    return n_states

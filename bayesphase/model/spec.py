@@ -1,0 +1,60 @@
+"""A model said in full, before any of it is built: data, number of states, families, priors."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+import xarray as xr
+
+from bayesphase.model.emissions import EMISSIONS, Gaussian
+from bayesphase.model.priors import Prior, choose
+from bayesphase.model.rows import Rows, check_n_states, rows_of
+from bayesphase.model.transitions import TRANSITIONS, Sticky
+
+Emission = Gaussian
+Transition = Sticky
+T = TypeVar("T")
+
+
+class Spec(NamedTuple):
+    """What defines a model; see `specify`."""
+
+    rows: Rows
+    n_states: int
+    emission: Emission
+    transition: Transition
+    priors: dict[str, Prior]
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dims of the model's variables by name, in the order of the parameters."""
+        return {**self.transition.dims, **self.emission.dims}
+
+
+def specify(
+    features: xr.DataArray,
+    n_states: int,
+    *,
+    emission: str | Emission,
+    transition: str | Transition,
+    priors: Mapping[str, Prior] | None,
+) -> Spec:
+    """Check everything that defines a model and fill in the default priors.
+
+    Arguments and what is raised as in `bayesphase.build_model`.
+    """
+    rows = rows_of(features)
+    n_states = check_n_states(n_states, rows)
+    emission = _resolve("emission", emission, EMISSIONS)
+    transition = _resolve("transition", transition, TRANSITIONS)
+    defaults = {**transition.priors(n_states), **emission.priors(rows)}
+    return Spec(rows, n_states, emission, transition, choose(defaults, priors))
+
+
+def _resolve(what: str, given: str | T, known: Mapping[str, type[T]]) -> T:
+    """Turn a name into an object of its class; such an object is passed through."""
+    if isinstance(given, str):
+        if given in known:
+            return known[given]()
+    elif isinstance(given, tuple(known.values())):
+        return given
+    raise ValueError(f"{what} must be one of {sorted(known)} or an object of theirs, got {given!r}")

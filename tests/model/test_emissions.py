@@ -1,0 +1,187 @@
+import numpy as np
+import pytensor.tensor as pt
+import pytest
+from pytensor.compile.mode import Mode
+from scipy.stats import invgamma, norm
+from test_rows import grid
+
+from bayesphase.model.emissions import Gaussian
+from bayesphase.model.gaussian import sum_up
+from bayesphase.model.rows import rows_of
+
+QUICK = Mode(linker="py", optimizer="fast_compile")
+
+
+def data(rng, *, location=0.0, spread=1.0, missing=0.0, shape=(2, 30, 4)):
+    values = location + spread * rng.normal(size=shape)
+    values[rng.random(shape) < missing] = np.nan
+    return rows_of(grid(values))
+
+
+def parameters(rng, rows, *, n_states=3, relative_scale=1.0):
+    shape = (n_states, len(rows.location))
+    return {
+        "mean": rows.location + rows.spread * rng.normal(size=shape),
+        "scale": relative_scale * rows.spread * rng.uniform(0.5, 2.0, shape),
+    }
+
+
+def by_scipy(rows, named):
+    """Log density (row, state) as a sum over the features that are observed."""
+    terms = norm.logpdf(rows.values[:, None], named["mean"], named["scale"])
+    return np.where(rows.observed[:, None], terms, 0.0).sum(axis=-1)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("location", "spread"), [(0.0, 1.0), (1e6, 1e-3), (-50.0, 1e-9), (0.0, 1e-60), (0.0, 1e12)]
+)
+def test_log_density_equals_scipys(location, spread, missing):
+    rng = np.random.default_rng(1)
+    rows = data(rng, location=location, spread=spread, missing=missing)
+    named = parameters(rng, rows)
+    result = Gaussian().log_density(rows.values, rows, named, np)
+    np.testing.assert_allclose(result, by_scipy(rows, named), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("relative_scale", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_narrow_states_lose_no_more_than_rounding_allows(relative_scale):
+    """Squares are expanded: what cancels is of the size of the squared distance in scales."""
+    rng = np.random.default_rng(2)
+    rows = data(rng)
+    named = parameters(rng, rows, relative_scale=relative_scale)
+    named["mean"][:] = rows.values[:3]  # rows at the very centre of a narrow state
+    result = Gaussian().log_density(rows.values, rows, named, np)
+    bound = 1e-14 * (1.0 + relative_scale**-2) * 4
+    np.testing.assert_allclose(
+        result[:3].diagonal(), by_scipy(rows, named)[:3].diagonal(), rtol=0, atol=10 * bound
+    )
+    np.testing.assert_allclose(result, by_scipy(rows, named), rtol=1e-12, atol=10 * bound)
+
+
+def test_what_stands_for_a_missing_value_does_not_matter():
+    rng = np.random.default_rng(3)
+    rows = data(rng, missing=0.5)
+    named = parameters(rng, rows)
+    other = np.where(rows.observed, rows.values, 1e6 * rng.normal(size=rows.values.shape))
+    np.testing.assert_array_equal(
+        Gaussian().log_density(other, rows, named, np),
+        Gaussian().log_density(rows.values, rows, named, np),
+    )
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_graph_and_numpy_agree(missing):
+    rng = np.random.default_rng(4)
+    rows = data(rng, missing=missing)
+    named = parameters(rng, rows)
+    tensors = {name: pt.as_tensor(value) for name, value in named.items()}
+    graph = Gaussian().log_density(rows.values, rows, tensors, pt)
+    np.testing.assert_allclose(
+        graph.eval(mode=QUICK), Gaussian().log_density(rows.values, rows, named, np), rtol=1e-12
+    )
+
+
+def objective(rows, weights, mean, scale, *, tight=1e-3):
+    """What an M-step maximises: expected log density, and the log priors of mean and log scale.
+
+    The prior of a mean given its scale is normal around the location, worth `tight` checkpoints.
+    """
+    emission = Gaussian()
+    log_density = emission.log_density(rows.values, rows, {"mean": mean, "scale": scale}, np)
+    a, b = emission._shape, emission._rate * rows.spread
+    return (
+        (weights * log_density).sum()
+        + invgamma.logpdf(scale, a, scale=b).sum()
+        + np.log(scale).sum()
+        - 0.5 * tight * (((mean - rows.location) / scale) ** 2).sum()
+    )
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize(("location", "spread"), [(0.0, 1.0), (1e3, 1e-2)])
+def test_maximise_finds_the_maximum(location, spread, missing):
+    rng = np.random.default_rng(5)
+    rows = data(rng, location=location, spread=spread, missing=missing)
+    weights = rng.dirichlet(np.ones(3), len(rows.values))
+    best, _ = Gaussian().maximise(rows, sum_up(rows, weights))
+    top = objective(rows, weights, **best)
+    for step in (1e-1, 1e-3):
+        for index in np.ndindex(best["mean"].shape):
+            for sign in (-1, 1):
+                for name in best:
+                    moved = {key: value.copy() for key, value in best.items()}
+                    moved[name][index] += sign * step * best["scale"][index]
+                    assert objective(rows, weights, **moved) < top
+    size = best["mean"].size
+    relative = rows.spread * np.ones_like(best["mean"])
+
+    def gradient_at(x):
+        h = 1e-6
+        moves = h * np.eye(len(x))
+        return np.array([(at(x + m) - at(x - m)) / (2 * h) for m in moves])
+
+    def at(x):
+        mean = best["mean"] + relative * x[:size].reshape(relative.shape)
+        scale = best["scale"] * np.exp(x[size:].reshape(relative.shape))
+        return objective(rows, weights, mean, scale)
+
+    assert np.abs(gradient_at(np.zeros(2 * size))).max() < 1e-3
+
+
+def test_states_without_weight_and_constant_features_stay_finite():
+    values = np.random.default_rng(6).normal(size=(1, 20, 2))
+    values[0, :10, 1] = 0.25  # constant within one state
+    rows = rows_of(grid(values))
+    weights = np.zeros((20, 3))
+    weights[:10, 0] = weights[10:, 1] = 1.0
+    best, log_prior = Gaussian().maximise(rows, sum_up(rows, weights))
+    assert np.isfinite(log_prior)
+    for value in best.values():
+        assert np.isfinite(value).all()
+    assert (best["scale"] > 1e-3 * rows.spread).all()
+    np.testing.assert_allclose(best["mean"][2], rows.location, atol=1e-12)
+
+
+def test_log_prior_is_that_of_the_default_priors():
+    rng = np.random.default_rng(7)
+    rows = data(rng, location=3.0, spread=0.1)
+    priors = Gaussian().priors(rows)
+
+    def by_scipy(named):
+        mean, scale = priors["mean"].parameters, priors["scale"].parameters
+        return (
+            norm.logpdf(named["mean"], mean["mu"], mean["sigma"]).sum()
+            + invgamma.logpdf(named["scale"], scale["alpha"], scale=scale["beta"]).sum()
+            + np.log(named["scale"]).sum()  # the density is that of the log scale
+        )
+
+    one, prior_of_one = Gaussian().maximise(
+        rows, sum_up(rows, rng.dirichlet(np.ones(3), len(rows.values)))
+    )
+    other, prior_of_other = Gaussian().maximise(
+        rows, sum_up(rows, rng.dirichlet(np.ones(3), len(rows.values)))
+    )
+    # up to a constant
+    assert prior_of_one - prior_of_other == pytest.approx(by_scipy(one) - by_scipy(other), abs=1e-8)
+
+
+def test_draws_have_the_states_moments():
+    rng = np.random.default_rng(8)
+    named = {
+        "mean": np.array([[0.0, 10.0], [-5.0, 3.0]]),
+        "scale": np.array([[1.0, 0.1], [3.0, 2.0]]),
+    }
+    states = np.repeat([0, 1], 40_000)
+    draws = Gaussian().sample(rng, states, named).reshape(2, 40_000, 2)
+    error = named["scale"] / np.sqrt(40_000)
+    assert (np.abs(draws.mean(axis=1) - named["mean"]) < 4 * error).all()
+    np.testing.assert_allclose(draws.std(axis=1), named["scale"], rtol=0.02)
+
+
+def test_jitter_is_in_standard_deviations_of_a_checkpoint():
+    named = {"mean": np.full((200, 100), 7.0), "scale": np.full((200, 100), 1e-3)}
+    moved = Gaussian().jitter(np.random.default_rng(9), named, 0.05)
+    assert (moved["mean"] - 7.0).std() == pytest.approx(0.05 * 1e-3, rel=0.05)
+    assert np.log(moved["scale"] / 1e-3).std() == pytest.approx(0.05, rel=0.05)
+    assert (named["mean"] == 7.0).all()

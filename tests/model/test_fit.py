@@ -1,0 +1,222 @@
+"""From features to a posterior, as a user calls it."""
+
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import bayesphase as bp
+from bayesphase.model.density import direct_density
+from bayesphase.model.sampling import sample_direct
+from bayesphase.model.spec import specify
+
+QUICK = {"draws": 300, "tune": 300, "progressbar": False}
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return bp.simulate(n_states=3, n_runs=4, n_steps=150, n_features=4, random_seed=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(simulated):
+    return bp.fit(simulated["features"], 3, random_seed=1, **QUICK)
+
+
+def test_parameters_and_paths_are_recovered(simulated, fitted):
+    posterior = fitted["posterior"].to_dataset()
+    for name in ("mean", "scale"):
+        deviation = posterior[name].mean(("chain", "draw")) - simulated[name]
+        z = deviation / posterior[name].std(("chain", "draw"))
+        # 12 standardised errors: their root mean square is about 1, and none is far out
+        assert float(np.abs(z).max()) < 4.0
+        assert float(np.sqrt((z**2).mean())) < 1.7
+    right = fitted["paths"]["state"] == simulated["path"]
+    assert float(right.mean()) > 0.99
+    assert float((fitted["paths"]["most_likely"] == simulated["path"]).mean()) > 0.99
+
+
+def test_boundaries_are_recovered(simulated, fitted):
+    table = bp.boundaries(fitted, ci_prob=0.9)
+    for run in simulated["run"].values:
+        path = simulated["path"].sel(run=run)
+        for state in range(3):
+            steps = path["step"].values[path.values == state]
+            cell = table.sel(run=run, state=state)
+            if not steps.size:
+                assert cell["visited"] < 0.05
+                continue
+            assert cell["visited"] > 0.95
+            assert cell["lower"] - 20 <= steps[0] <= cell["upper"] + 20
+
+
+def test_groups_and_dims_are_those_that_are_promised(fitted):
+    assert set(fitted.children) == {
+        "posterior",
+        "paths",
+        "log_likelihood",
+        "sample_stats",
+        "restarts",
+        "observed_data",
+    }
+    assert fitted["posterior"]["mean"].dims == ("chain", "draw", "state", "feature")
+    assert fitted["posterior"]["transition_probs"].dims == ("chain", "draw", "state", "state_next")
+    assert fitted["paths"]["state"].dims == ("chain", "draw", "run", "step")
+    assert fitted["paths"]["state"].dtype == np.int8
+    assert fitted["log_likelihood"]["run_log_likelihood"].dims == ("chain", "draw", "run")
+    assert {"lp", "diverging", "label_ambiguity"} <= set(fitted["sample_stats"].data_vars)
+    assert "InverseGamma" in fitted.attrs["priors"]["scale"]
+
+
+def test_the_same_seed_gives_the_same_draws(simulated, fitted):
+    again = bp.fit(simulated["features"], 3, random_seed=1, **QUICK)
+    assert again.equals(fitted)
+    one_core = bp.fit(simulated["features"], 3, random_seed=1, cores=1, **QUICK)
+    assert one_core.equals(fitted)
+    other = bp.fit(simulated["features"], 3, random_seed=2, **QUICK)
+    assert not other["posterior"]["mean"].equals(fitted["posterior"]["mean"])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_where_chains_start_does_not_hang_on_which_thread_asks_first(
+    simulated, compiled, monkeypatch
+):
+    """Chains ask for their starts from several threads; these are made to come in any order."""
+    if not compiled:  # as with a version of nutpie that keeps compiled models in another way
+        monkeypatch.setattr("nutpie.compile_pymc.CompiledPyMCModel", None)
+    spec = specify(simulated["features"], 3, emission="gaussian", transition="sticky", priors=None)
+    truth = {name: simulated[name].values for name in ("mean", "scale")}
+    truth["transition_probs"] = 0.98 * np.eye(3) + 0.02 / 3
+    truth["initial_probs"] = np.array([0.8, 0.1, 0.1])
+
+    def draws(delays):
+        calls = iter(delays)
+        density = direct_density(spec).around(truth)
+        start = density.start
+
+        def late(rng):
+            time.sleep(next(calls))
+            return start(rng)
+
+        monkeypatch.setattr(density, "start", late)
+        settings = {"draws": 5, "tune": 5, "chains": 4, "random_seed": 3, "progressbar": False}
+        return sample_direct(density, cores=4, **settings)["posterior"].to_dataset()
+
+    assert draws([0.0, 0.1, 0.2, 0.3]).equals(draws([0.3, 0.2, 0.1, 0.0]))
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_a_fit_reads_back_equal(fitted, tmp_path, suffix):
+    path = bp.save_fit(fitted, tmp_path / f"fit{suffix}")
+    back = bp.open_fit(path)
+    assert back.equals(fitted)
+    assert back.attrs == fitted.attrs
+    xr.testing.assert_identical(bp.boundaries(back), bp.boundaries(fitted))
+
+
+def test_labels_are_given_in_the_order_of_entry_whatever_the_chains_call_them(simulated):
+    """Every restart and chain may number states as it likes; the result must not show it."""
+    shuffled = simulated["features"].isel(run=[2, 0, 3, 1])
+    fit = bp.fit(shuffled, 3, random_seed=5, **QUICK)
+    first = bp.boundaries(fit)["first_step"].sel(run="run-0")
+    assert (first.dropna("state").diff("state") > 0).all()
+    assert float((fit["paths"]["state"] == simulated["path"]).mean()) > 0.99
+    # chains agree on every numbered parameter
+    assert float(bp.diagnose(fit)["r_hat"].max()) < 1.05
+
+
+def test_switched_labels_are_put_right(simulated):
+    """Label switching provoked: chains whose states are numbered differently before relabelling."""
+    from bayesphase.model.paths import draw_paths
+
+    features = simulated["features"]
+    spec = specify(features, 3, emission="gaussian", transition="sticky", priors=None)
+    rng = np.random.default_rng(0)
+    truth = {name: simulated[name].values for name in spec.dims}
+    truth["transition_probs"] = 0.98 * np.eye(3) + 0.02 / 3
+    truth["initial_probs"] = np.array([0.8, 0.1, 0.1])
+    draws = {name: np.empty((2, 20, *value.shape)) for name, value in truth.items()}
+    for chain in range(2):
+        for draw in range(20):
+            order = rng.permutation(3)
+            for name, value in truth.items():
+                moved = value[order]
+                draws[name][chain, draw] = moved[:, order] if name == "transition_probs" else moved
+    posterior = xr.Dataset(
+        {name: (("chain", "draw", *spec.dims[name]), value) for name, value in draws.items()}
+    )
+    paths = draw_paths(spec, posterior, seed=np.random.SeedSequence(0), cores=1)
+    for name, value in truth.items():
+        np.testing.assert_array_equal(
+            paths.posterior[name].values, np.broadcast_to(value, draws[name].shape)
+        )
+    assert (paths.ambiguity < 0.1).all()
+
+
+def test_ragged_runs_and_missing_features(simulated):
+    features = simulated["features"].copy(deep=True)
+    features[1, 100:] = np.nan
+    features[2, ::7, 1] = np.nan
+    features[3, 10] = np.nan
+    fit = bp.fit(features, 3, random_seed=1, **QUICK)
+    state = fit["paths"]["state"]
+    missing = features.isnull().all("feature")
+    assert ((state == -1) == missing).all()
+    right = (state == simulated["path"]).where(~missing)
+    assert float(right.mean()) > 0.99
+
+
+def test_a_feature_that_is_constant_within_runs_does_no_harm(simulated):
+    features = simulated["features"].copy(deep=True)
+    features[..., 0] = np.arange(4)[:, None]
+    features[..., 1] = 3.0
+    fit = bp.fit(features, 3, random_seed=1, **QUICK)
+    assert all(bool(np.isfinite(v).all()) for v in fit["posterior"].data_vars.values())
+
+
+def test_one_state_is_an_independent_normal_sample(simulated):
+    features = simulated["features"]
+    fit = bp.fit(features, 1, random_seed=1, **QUICK)
+    values = features.values.reshape(-1, features.sizes["feature"])
+    expected = xr.DataArray(values.mean(axis=0), dims="feature")
+    standard_error = xr.DataArray(values.std(axis=0), dims="feature") / np.sqrt(len(values))
+    estimate = fit["posterior"]["mean"].isel(state=0).mean(("chain", "draw")).drop_vars("feature")
+    assert float(np.abs((estimate - expected) / standard_error).max()) < 0.3
+    assert (fit["paths"]["state"] == 0).all()
+
+
+@pytest.mark.parametrize("sampler", ["nutpie", "pymc"])
+def test_models_that_pymc_compiles_have_the_same_posterior(sampler):
+    data = bp.simulate(n_states=2, n_runs=2, n_steps=60, n_features=1, random_seed=3)
+    options = {"random_seed": 1, "draws": 500, "tune": 500, "progressbar": False}
+    ours = bp.fit(data["features"], 2, **options)
+    # a prior that only the general route knows, as good as the default here: both are wide
+    wide = {"mean": bp.Prior("StudentT", nu=100, mu=0.0, sigma=5.0)}
+    theirs = bp.fit(data["features"], 2, sampler=sampler, priors=wide, chains=2, cores=1, **options)
+    for name in ("mean", "scale", "transition_probs"):
+        a, b = (fit["posterior"][name] for fit in (ours, theirs))
+        spread = a.std(("chain", "draw"))
+        difference = a.mean(("chain", "draw")) - b.mean(("chain", "draw"))
+        assert float(np.abs(difference / spread).max()) < 0.25
+    assert theirs.attrs["sampler"] == sampler
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_states": 0}, "n_states must lie between 1 and 127 .* got 0"),
+        ({"n_states": 601}, "n_states must lie between 1 and 127 .* got 601"),
+        ({"draws": 0}, "draws must be at least 1, got 0"),
+        ({"tune": 0}, "tune must be at least 1, got 0"),
+        ({"chains": 0}, "chains must be at least 1, got 0"),
+        ({"sampler": "gibbs"}, r"sampler must be one of \['nutpie', 'pymc'\], got 'gibbs'"),
+        ({"n_restarts": 0}, "n_restarts must be at least 1, got 0"),
+        ({"emission": "poisson"}, r"emission must be one of \['gaussian'\].*'poisson'"),
+        ({"priors": {"sigma": bp.Prior("HalfNormal")}}, r"priors names \['sigma'\]"),
+    ],
+)
+def test_bad_arguments_are_named(simulated, arguments, message):
+    arguments = {"n_states": 2, **arguments}
+    with pytest.raises(ValueError, match=message):
+        bp.fit(simulated["features"], **arguments, progressbar=False)
