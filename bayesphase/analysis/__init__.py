@@ -1,0 +1,1 @@
+"""From a posterior to tables; no torch, no pymc."""

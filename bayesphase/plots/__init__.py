@@ -1,0 +1,15 @@
+"""From tables to figures: computes no statistics, never calls show, changes no global setting."""
+
+from bayesphase.plots.boundaries import plot_boundaries
+from bayesphase.plots.pca import plot_pca
+from bayesphase.plots.phases import plot_phases
+from bayesphase.plots.probabilities import plot_phase_probabilities
+from bayesphase.plots.training_map import plot_training_map
+
+__all__ = [
+    "plot_boundaries",
+    "plot_pca",
+    "plot_phase_probabilities",
+    "plot_phases",
+    "plot_training_map",
+]

@@ -1,0 +1,120 @@
+"""What a figure is made of: tables of `bayesphase.analysis`, given or taken from a fit."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.analysis.phases import boundaries, phase_probabilities
+from bayesphase.analysis.trajectories import training_map
+
+_BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
+_MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
+_CI_PROB = 0.9
+
+
+def probability_table(data: xr.DataTree | xr.DataArray) -> xr.DataArray:
+    """Return phase probabilities, dims (run, step, state), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return phase_probabilities(data)
+    if not isinstance(data, xr.DataArray):
+        raise TypeError(_wrong_type(data, "DataArray", "phase_probabilities"))
+    require_dims(data, ("run", "step", "state"), name="the table of phase probabilities")
+    return data.transpose("run", "step", "state")
+
+
+def boundary_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
+    """Return boundaries, dims (run, state), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return boundaries(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "boundaries"))
+    require_variables(data, _BOUNDARY_VARIABLES, ("run", "state"), made_by="boundaries")
+    _require_same_ci_prob(data, ci_prob)
+    return data.transpose("run", "state")
+
+
+def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
+    """Return a training map, dims (state, state_next), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return training_map(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "training_map"))
+    require_variables(data, _MAP_VARIABLES, ("state", "state_next"), made_by="training_map")
+    _require_same_ci_prob(data, ci_prob)
+    return data.transpose("state", "state_next")
+
+
+def require_variables(
+    table: xr.Dataset, names: Iterable[str], dims: tuple[str, ...], *, made_by: str
+) -> None:
+    """Raise ValueError unless the table has these variables, with these dims in any order."""
+    for name in names:
+        if name not in table:
+            raise ValueError(
+                f"the table has no variable {name!r}, only {sorted(map(str, table.data_vars))}: "
+                f"pass what bayesphase.{made_by} returns"
+            )
+        require_dims(table[name], dims, name=f"variable {name!r}")
+
+
+def require_dims(table: xr.DataArray, dims: tuple[str, ...], *, name: str) -> None:
+    """Raise ValueError unless the table has exactly these dims, in any order, none empty."""
+    if set(table.dims) != set(dims) or not all(table.sizes.values()):
+        sizes = ", ".join(f"{dim}: {n}" for dim, n in table.sizes.items()) or "none"
+        raise ValueError(f"{name} must have dims {dims}, none of them empty, got {sizes}")
+
+
+def choose_runs(run: str | Sequence[str] | None, available: xr.DataArray) -> list[str]:
+    """Return the runs asked for, all of them for None; ValueError lists those there are."""
+    there = available.values.tolist()
+    if run is None:
+        return there
+    asked = [run] if isinstance(run, str) else list(run)
+    if not asked:
+        raise ValueError("run is empty: name at least one run, or leave it out for all of them")
+    for name in asked:
+        if name not in there:
+            raise ValueError(f"there is no run {name!r}; the runs are {there}")
+    return asked
+
+
+def checkpoints_of(path: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps at which one run has checkpoints, and its states there."""
+    known = path.values >= 0
+    return path["step"].values[known], path.values[known]
+
+
+def held_states(path: xr.DataArray, steps: np.ndarray) -> np.ndarray:
+    """Return one run's state at any steps: a checkpoint's holds until the next.
+
+    path: dims (step), -1 where the run has no checkpoint. -1 before its first and past its last.
+    """
+    at, states = checkpoints_of(path)
+    held = np.append(-1, states)[np.searchsorted(at, steps, side="right")]
+    return np.where(steps <= at[-1], held, -1) if len(at) else held
+
+
+def blocks(states: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return (state, first, last) of every stretch of equal states; both ends belong to it."""
+    if not len(states):
+        return []
+    changes = np.flatnonzero(states[1:] != states[:-1])
+    starts, ends = np.append(0, changes + 1), np.append(changes, len(states) - 1)
+    return [(int(states[a]), int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
+
+
+def _require_same_ci_prob(table: xr.Dataset, ci_prob: float | None) -> None:
+    has = table.attrs.get("ci_prob")
+    if ci_prob is not None and has is not None and not np.isclose(has, ci_prob):
+        raise ValueError(
+            f"ci_prob is {ci_prob}, but the table was made with ci_prob={has}: "
+            "pass the fit to have other intervals, or leave ci_prob out"
+        )
+
+
+def _wrong_type(data: object, kind: str, function: str) -> str:
+    return (
+        f"got a {type(data).__name__}, expected a fit (DataTree) or the {kind} that "
+        f"bayesphase.{function} returns"
+    )
