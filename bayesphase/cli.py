@@ -1,0 +1,131 @@
+"""The `bayesphase` command. It parses arguments and calls the library; nothing is computed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayesphase import __version__
+
+app = typer.Typer(
+    help="Which phases did a training run go through, where are the boundaries, and how sure?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+train_app = typer.Typer(help="Train a small network and record its metrics.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bayesphase {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Metrics file, .nc or .zarr [default: the runs in the repository]."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for fits and figures.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same draws.")] = 1,
+) -> None:
+    """Find the phases of the shipped runs: tables here, fits and figures in a folder."""
+    from rich.console import Console
+
+    from bayesphase.demo import SHIPPED
+    from bayesphase.demo import demo as run_demo
+
+    try:
+        run_demo(Console(), data=data or SHIPPED, output=output, random_seed=seed)
+    except (OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@train_app.command()
+def modular_addition(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Metrics file to write, .nc or .zarr.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Train the seeds 0 to SEEDS - 1.")] = 8,
+    train_fraction: Annotated[float, typer.Option(help="Share of the pairs to train on.")] = 0.3,
+    epochs: Annotated[int, typer.Option(min=1, help="The most epochs to train.")] = 10_000,
+    every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 10,
+    tail: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop so many epochs after convergence [default: never]."),
+    ] = None,
+    modulus: Annotated[int, typer.Option(min=2, help="Add modulo this number.")] = 113,
+    layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Use layer norm.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 2048,
+    workers: Annotated[int, typer.Option(min=1, help="Seeds to train at a time.")] = 2,
+    examples: Annotated[int, typer.Option(min=0, help="Validation examples to follow.")] = 512,
+    example_runs: Annotated[
+        int, typer.Option(min=0, help="Follow them in so many of the first seeds.")
+    ] = 0,
+) -> None:
+    """Train one-layer transformers to add modulo a prime, until they grok."""
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+    from bayesphase._storage import require_writable
+
+    try:
+        from bayesphase.tasks import modular_addition as task
+        from bayesphase.tasks.seeds import train_seeds
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"{error}: training needs PyTorch, install bayesphase[torch]"
+        ) from error
+    columns = ("seed {task.description}", BarColumn(), "epoch {task.completed:.0f}")
+    accuracy = "validation accuracy {task.fields[accuracy]:.3f}"
+    try:
+        require_writable(output)
+        settings = task.Settings(
+            modulus=modulus,
+            train_fraction=train_fraction,
+            epochs=epochs,
+            every=every,
+            tail=tail,
+            layer_norm=layer_norm,
+            batch_size=batch_size,
+        )
+        with Progress(*columns, accuracy, TimeRemainingColumn()) as progress:
+            bars = [
+                progress.add_task(str(seed), total=epochs, accuracy=0.0, start=False)
+                for seed in range(seeds)
+            ]
+
+            def show(seed: int, epoch: int, accuracy: float) -> None:
+                progress.start_task(bars[seed])
+                progress.update(bars[seed], completed=epoch, accuracy=accuracy)
+
+            ds = train_seeds(
+                task.train,
+                path=output,
+                seeds=range(seeds),
+                settings=settings,
+                workers=workers,
+                n_examples=examples,
+                example_runs=example_runs,
+                on_checkpoint=show,
+            )
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{ds.sizes['run']} runs, {ds.sizes['step']} steps in {output}")

@@ -1,0 +1,75 @@
+"""The command: it does what the library does, and says what is wrong with its arguments."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bayesphase.tasks
+from bayesphase import open_metrics
+from bayesphase.cli import app
+
+TRAIN = ["train", "modular-addition", "--modulus", "7", "--epochs", "4", "--every", "2"]
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "300"})
+
+
+def test_train_modular_addition(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "m.nc"
+    options = ("--seeds", 2, "--examples", 5, "--example-runs", 1, "--workers", 1, "-o", path)
+    result = invoke(*TRAIN, *options)
+    assert result.exit_code == 0, result.output
+    assert f"2 runs, 3 steps in {path}" in result.output
+    assert "validation accuracy" in result.output
+    ds = open_metrics(path)
+    assert list(ds["run"].values) == ["seed 0", "seed 1"]
+    assert ds.sizes["example"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "m.csv"], "has the suffix '.csv'"),
+        (["-o", "nowhere/m.nc"], "can't write 'nowhere/m.nc': make the folder 'nowhere'"),
+        (["-o", "m.nc", "--train-fraction", "1.5"], "train_fraction is 1.5, expected a share"),
+        (["-o", "m.nc", "--seeds", "0"], "--seeds'"),
+        ([], "Missing option"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*TRAIN, *arguments)
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
+    assert message in " ".join(result.output.split())
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("modular_addition", "seeds"):
+        monkeypatch.delitem(sys.modules, f"bayesphase.tasks.{name}", raising=False)
+        monkeypatch.delattr(bayesphase.tasks, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = invoke(*TRAIN, "-o", "m.nc")
+    assert result.exit_code == 2
+    assert "training needs PyTorch, install bayesphase[torch]" in " ".join(result.output.split())
+
+
+def test_version() -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.output == f"bayesphase {bayesphase.__version__}\n"
+
+
+def test_help_names_the_options() -> None:
+    result = invoke("train", "modular-addition", "--help")
+    assert result.exit_code == 0
+    assert "Which phases did a training run go through" in invoke("--help").output
+    for option in ("--seeds", "--train-fraction", "--tail", "--example-runs", "--output"):
+        assert option in result.output
