@@ -70,8 +70,8 @@ class HMMLogLikelihood(Op):
         run_of_row = pt.searchsorted(starts, pt.arange(gap_index.shape[0]), side="right") - 1
         return [
             state_probs * per_run[run_of_row][:, None],
-            pt.tensordot(per_run, expected, axes=1),
-            per_run @ state_probs[starts],
+            (per_run[:, None, None, None] * expected).sum(axis=0),
+            (per_run[:, None] * state_probs[starts]).sum(axis=0),
             *(disconnected_type() for _ in inputs[3:]),
         ]
 

@@ -118,18 +118,18 @@ def _most_likely(spec: Spec, data: gaussian.Data, flat: Mapping[str, np.ndarray]
     n_draws = len(next(iter(flat.values())))
     chosen = np.unique(np.linspace(0, n_draws - 1, _MEAN_DRAWS).astype(int))
     n_rows = len(spec.rows.values)
-    log_emission = np.zeros((spec.n_states, len(data.place)))
+    log_emission = np.zeros((spec.n_states, n_rows))
     sums: list[Any] = [0.0, 0.0]
-    one = np.empty_like(log_emission)
+    one = np.empty((spec.n_states, len(data.place)))  # the kernel writes whole vectors
     for draw in chosen:
         parameters = {name: values[draw] for name, values in flat.items()}
         mean, scale, *potentials = gaussian.scaled_parameters(
             spec.rows, spec.transition, parameters
         )
         gaussian.log_emission(data, 0, n_rows, mean, scale, one)
-        log_emission += one
+        log_emission += one[:, :n_rows]
         sums = [total + more for total, more in zip(sums, potentials, strict=True)]
     by_row = np.empty((n_rows, spec.n_states))
-    by_row[data.place[:n_rows]] = log_emission[:, :n_rows].T
+    by_row[data.place[:n_rows]] = log_emission.T
     n = len(chosen)
     return viterbi(by_row / n, sums[0] / n, sums[1] / n, spec.rows.layout)

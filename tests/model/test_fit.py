@@ -7,7 +7,9 @@ import pytest
 import xarray as xr
 
 import bayesphase as bp
+from bayesphase.model import paths
 from bayesphase.model.density import direct_density
+from bayesphase.model.gaussian import arrange
 from bayesphase.model.sampling import sample_direct
 from bayesphase.model.spec import specify
 
@@ -76,6 +78,15 @@ def test_the_same_seed_gives_the_same_draws(simulated, fitted):
     assert one_core.equals(fitted)
     other = bp.fit(simulated["features"], 3, random_seed=2, **QUICK)
     assert not other["posterior"]["mean"].equals(fitted["posterior"]["mean"])
+
+
+def test_memory_that_a_kernel_leaves_as_it_was_is_not_read(simulated, fitted, monkeypatch):
+    spec = specify(simulated["features"], 3, emission="gaussian", transition="sticky", priors=None)
+    flat = {name: v.values.reshape(-1, *v.shape[2:]) for name, v in fitted["posterior"].items()}
+    data = arrange(spec.rows)
+    monkeypatch.setattr(np, "empty", lambda shape: np.full(shape, np.finfo(float).max))
+    path = paths._most_likely(spec, data, flat)
+    np.testing.assert_array_equal(path, fitted["paths"]["most_likely"].values.ravel())
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -169,7 +169,8 @@ def test_interrupting_a_script_stops_its_workers(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "\nKeyboardInterrupt\n" in said  # loky's resource tracker may have a last word
+    assert process.returncode == -signal.SIGINT
     workers = [int(mark.name) for mark in marks.iterdir()]
     assert len(workers) == 2
     for worker in workers:
