@@ -1,7 +1,8 @@
 """What a state says about the features of a checkpoint: one class per family."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bayesphase.model.rows import Rows
 Parameters = Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Gaussian:
     """Independent normal features: y[row, d] ~ Normal(mean[z, d], scale[z, d]).
 
@@ -21,12 +23,16 @@ class Gaussian:
     collapsing to a scale of 0.
     """
 
-    name = "gaussian"
-    dims = {"mean": ("state", "feature"), "scale": ("state", "feature")}  # noqa: RUF012
+    name: ClassVar[str] = "gaussian"
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "mean": ("state", "feature"),
+        "scale": ("state", "feature"),
+    }
 
     # inverse-gamma on the scale, in spreads: mean 0.2, no moments from the second on
-    _shape, _rate = 2.0, 0.2
-    _mean_spreads = 2.0
+    _shape: ClassVar[float] = 2.0
+    _rate: ClassVar[float] = 0.2
+    _mean_spreads: ClassVar[float] = 2.0
 
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""

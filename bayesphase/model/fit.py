@@ -15,7 +15,7 @@ from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
 from bayesphase.model.paths import Paths, draw_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.sampling import SAMPLERS, sample, sample_direct
-from bayesphase.model.spec import Emission, Spec, Transition, specify
+from bayesphase.model.spec import Emission, Spec, Transition, record, specify
 
 # chains start this far from the best mode, in standard deviations of one checkpoint: far enough to
 # tell chains apart, near enough to stay in its basin
@@ -155,10 +155,7 @@ def fit(
     }
     tree.attrs = {
         "bayesphase_version": __version__,
-        "n_states": spec.n_states,
-        "emission": spec.emission.name,
-        "transition": spec.transition.name,
-        "priors": {name: repr(prior) for name, prior in spec.priors.items()},
+        **record(spec),
         "sampler": sampler,
         "random_seed": random_seed,
     }

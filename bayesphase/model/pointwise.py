@@ -8,8 +8,7 @@ import xarray as xr
 
 from bayesphase.model import gaussian
 from bayesphase.model.checks import check_count
-from bayesphase.model.rows import rows_of
-from bayesphase.model.transitions import TRANSITIONS
+from bayesphase.model.spec import recorded
 
 
 def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> xr.DataArray:
@@ -52,23 +51,23 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     """
     if cores is not None:
         check_count("cores", cores, least=1)
-    features = fit["observed_data"]["features"].transpose("run", "step", "feature")
-    rows = rows_of(features)
+    spec = recorded(fit)
+    rows = spec.rows
     data = gaussian.arrange(rows)
-    transition = TRANSITIONS[fit.attrs["transition"]]()
     posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
     chain_draw = posterior.sizes["chain"], posterior.sizes["draw"]
     flat = {
         str(name): variable.values.reshape(-1, *variable.shape[2:])
         for name, variable in posterior.items()
     }
+    features = fit["observed_data"]["features"]
     grid = (features.sizes["run"], features.sizes["step"])
     densities = np.full((chain_draw[0] * chain_draw[1], *grid), np.nan)
     unit = rows.observed @ np.log(rows.spread)  # the kernel's density is of the scaled features
 
     def one(draw: int) -> None:
         parameters = {name: values[draw] for name, values in flat.items()}
-        scaled = gaussian.scaled_parameters(rows, transition, parameters)
+        scaled = gaussian.scaled_parameters(rows, spec.transition, parameters)
         by_row = np.empty(len(unit))
         gaussian.leave_one_out(data, *scaled, by_row)
         densities[draw, rows.run, rows.step] = by_row - unit

@@ -1,5 +1,6 @@
 """A prior as data: the name of a PyMC distribution and its parameters."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,28 @@ class Prior:
             f", {name}={np.asarray(value).tolist()!r}" for name, value in self.parameters.items()
         )
         return f"Prior({self.distribution!r}{arguments})"
+
+    @classmethod
+    def parse(cls, text: str) -> "Prior":
+        """Make the prior whose ``repr`` this is; nothing in the text is executed.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        try:
+            call = ast.parse(text, mode="eval").body
+            if not isinstance(call, ast.Call) or ast.unparse(call.func) != "Prior":
+                raise ValueError("no call of Prior")
+            (distribution,) = (ast.literal_eval(argument) for argument in call.args)
+            parameters = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(
+                f"{text!r} is not a prior as it is recorded, such as "
+                f"Prior('HalfNormal', sigma=0.5): {error}"
+            ) from error
+        return cls(distribution, **parameters)
 
     def build(self, name: str, dims: tuple[str, ...]) -> Any:
         """Add a variable of this distribution to the PyMC model in context.

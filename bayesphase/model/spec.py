@@ -1,7 +1,8 @@
 """A model said in full, before any of it is built: data, number of states, families, priors."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, TypeVar
 
 import xarray as xr
 
@@ -48,6 +49,49 @@ def specify(
     transition = _resolve("transition", transition, TRANSITIONS)
     defaults = {**transition.priors(n_states), **emission.priors(rows)}
     return Spec(rows, n_states, emission, transition, choose(defaults, priors))
+
+
+def record(spec: Spec) -> dict[str, Any]:
+    """Say in attributes of a fit what its model was; `recorded` reads them."""
+    return {
+        "n_states": spec.n_states,
+        "emission": spec.emission.name,
+        "emission_options": asdict(spec.emission),
+        "transition": spec.transition.name,
+        "transition_options": asdict(spec.transition),
+        "priors": {name: repr(prior) for name, prior in spec.priors.items()},
+    }
+
+
+def recorded(fit: xr.DataTree) -> Spec:
+    """Return what defined the model of a fit, its data included.
+
+    Raises
+    ------
+    ValueError
+        If the fit does not say it, or names a family that there is not.
+    """
+    missing = [name for name in ("n_states", "emission", "transition") if name not in fit.attrs]
+    if missing or "observed_data" not in fit.children:
+        raise ValueError(
+            f"the fit does not say what its model was: it lacks "
+            f"{missing or ['the group observed_data']}; use the DataTree that bayesphase.fit "
+            f"returns"
+        )
+    attrs = fit.attrs
+    return specify(
+        fit["observed_data"]["features"],
+        attrs["n_states"],
+        emission=_named("emission", attrs, EMISSIONS),
+        transition=_named("transition", attrs, TRANSITIONS),
+        priors={name: Prior.parse(text) for name, text in attrs.get("priors", {}).items()},
+    )
+
+
+def _named(what: str, attrs: Mapping[Any, Any], known: Mapping[str, type[T]]) -> T:
+    if attrs[what] not in known:
+        raise ValueError(f"the fit's {what} {attrs[what]!r} is none of {sorted(known)}")
+    return known[attrs[what]](**attrs.get(f"{what}_options", {}))
 
 
 def _resolve(what: str, given: str | T, known: Mapping[str, type[T]]) -> T:

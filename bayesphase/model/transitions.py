@@ -1,7 +1,8 @@
 """How a run moves between states: one class per structure."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from bayesphase.model.priors import Prior
 Parameters = Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sticky:
     """Any state may follow any other, and staying is the rule: one step per checkpoint.
 
@@ -25,20 +27,21 @@ class Sticky:
         Prior number of further transitions to the state itself; at least 0.
     """
 
-    name = "sticky"
-    dims = {  # noqa: RUF012
+    concentration: float = 1.0
+    stickiness: float = 20.0
+
+    name: ClassVar[str] = "sticky"
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),
         "transition_probs": ("state", "state_next"),
     }
 
-    def __init__(self, *, concentration: float = 1.0, stickiness: float = 20.0) -> None:
-        if not concentration > 0 or not stickiness >= 0:
+    def __post_init__(self) -> None:  # noqa: D105
+        if not self.concentration > 0 or not self.stickiness >= 0:
             raise ValueError(
                 f"concentration must be positive and stickiness at least 0, got "
-                f"{concentration} and {stickiness}"
+                f"{self.concentration} and {self.stickiness}"
             )
-        self.concentration = concentration
-        self.stickiness = stickiness
 
     def _pseudo_counts(self, n_states: int) -> np.ndarray:
         diagonal = self.stickiness * np.eye(n_states)

@@ -10,8 +10,10 @@ import bayesphase as bp
 from bayesphase.model import paths
 from bayesphase.model.density import direct_density
 from bayesphase.model.gaussian import arrange
+from bayesphase.model.rows import rows_of
 from bayesphase.model.sampling import sample_direct
-from bayesphase.model.spec import specify
+from bayesphase.model.spec import recorded, specify
+from bayesphase.model.transitions import Sticky
 
 QUICK = {"draws": 300, "tune": 300, "progressbar": False}
 
@@ -233,3 +235,33 @@ def test_bad_arguments_are_named(simulated, arguments, message):
     arguments = {"n_states": 2, **arguments}
     with pytest.raises(ValueError, match=message):
         bp.fit(simulated["features"], **arguments, progressbar=False)
+
+
+def test_a_fit_says_what_its_model_was(simulated, tmp_path):
+    fit = bp.fit(
+        simulated["features"],
+        2,
+        transition=Sticky(stickiness=7.0),
+        priors={"mean": bp.Prior("Normal", mu=np.array([0.0, 0.1, 0.2, 0.3]), sigma=3.0)},
+        random_seed=1,
+        draws=5,
+        tune=20,
+        progressbar=False,
+    )
+    bp.save_fit(fit, tmp_path / "fit.nc")
+    spec = recorded(bp.open_fit(tmp_path / "fit.nc"))
+    assert spec.transition == Sticky(stickiness=7.0)
+    assert spec.n_states == 2
+    assert spec.priors["mean"].parameters == {"mu": [0.0, 0.1, 0.2, 0.3], "sigma": 3.0}
+    np.testing.assert_array_equal(spec.rows.values, rows_of(simulated["features"]).values)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"emission": "gausian"}, "'gausian' is none of"), ({"n_states": None}, r"lacks \['n_states")],
+)
+def test_a_fit_that_does_not_say_it(fitted, changed, message):
+    fit = fitted.copy()
+    fit.attrs = {name: v for name, v in {**fit.attrs, **changed}.items() if v is not None}
+    with pytest.raises(ValueError, match=message):
+        recorded(fit)

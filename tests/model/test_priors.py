@@ -8,15 +8,23 @@ from bayesphase.model.priors import Prior, choose
 def test_repr_is_the_call_that_makes_it():
     prior = Prior("Normal", mu=np.array([0.0, 1.5]), sigma=2.0)
     assert repr(prior) == "Prior('Normal', mu=[0.0, 1.5], sigma=2.0)"
-    again = eval(repr(prior), {"Prior": Prior})
+    again = Prior.parse(repr(prior))
     assert again.distribution == "Normal"
     np.testing.assert_array_equal(again.parameters["mu"], [0.0, 1.5])
 
 
 @pytest.mark.parametrize("value", [1e-9, 123456789.123, 1 / 3])
 def test_repr_records_the_very_number(value):
-    again = eval(repr(Prior("HalfNormal", sigma=value)), {"Prior": Prior})
+    again = Prior.parse(repr(Prior("HalfNormal", sigma=value)))
     assert again.parameters["sigma"] == value
+
+
+@pytest.mark.parametrize(
+    "text", ["Normal(mu=0)", "Prior(__import__('os').name)", "Prior('Normal', mu=f())", "3", "("]
+)
+def test_parse_reads_nothing_else(text):
+    with pytest.raises(ValueError, match="not a prior as it is recorded"):
+        Prior.parse(text)
 
 
 def test_build_adds_the_variable_to_the_model():
