@@ -29,7 +29,7 @@ from bayesphase.model.simd import LANES, exp, fill, inner, kernel, larger, load,
 TINY = 1e-100
 
 # rows past the last that vectors may touch
-PAD = 2 * LANES
+PAD = 4 * LANES
 
 
 class Smoothed(NamedTuple):
@@ -262,8 +262,9 @@ def backward(  # noqa: C901  # a call in the loop over steps costs more than a s
     for lane in range(later):
         run = by_length[LANES * index + lane]
         _flush(pairs, step, lane, expected[run, step.gap[lane]])
-    for k in range(n_states):  # so that sums over rows may take whole vectors
+    for k in range(n_states):  # so that sums over rows may take two vectors at a time
         store(probs, (k, n_rows), fill(0.0))
+        store(probs, (k, n_rows + LANES), fill(0.0))
 
 
 @inner

@@ -54,16 +54,16 @@ class Data(NamedTuple):
 class Expectation(NamedTuple):
     """What the posterior of the states says about the parameters.
 
-    `log_likelihood` (run); `counts`, `sums` and `squares` (state, feature): presence, value and
-    squared value of the scaled features, summed over rows with the probability of each state;
-    `first_states` (state) and `transitions` (gap, state, state): expected numbers.
+    `log_likelihood` (run); `first_states` (state) and `transitions` (gap, state, state): expected
+    numbers; `counts`, `sums` and `squares` (state, feature): presence, value and squared value of
+    the scaled features, summed over rows with the probability of each state.
     """
 
     log_likelihood: np.ndarray
+    first_states: np.ndarray
     counts: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
-    first_states: np.ndarray
     transitions: np.ndarray
 
 
@@ -105,20 +105,26 @@ def log_emission(data: Any, first: int, n_rows: int, mean: Any, scale: Any, out:
             offset[k, d] = mean[k, d] * slope[k, d]
             constant[k, d] = -np.log(scale[k, d]) - 0.5 * np.log(2.0 * np.pi)
             at_all[k] += constant[k, d]
-    for row in range(0, n_rows + LANES, LANES):
+    # two vectors of rows at a time: each parameter is read once for both
+    for row in range(0, n_rows + LANES, 2 * LANES):
         for k in range(n_states):
             if complete:
-                density = fill(at_all[k])
+                one = other = fill(at_all[k])
                 for d in range(n_features):
-                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
-                    density = density - z * z
+                    at = d * n_columns + first + row
+                    z_1 = load(values, (at,)) * slope[k, d] - offset[k, d]
+                    z_2 = load(values, (at + LANES,)) * slope[k, d] - offset[k, d]
+                    one, other = one - z_1 * z_1, other - z_2 * z_2
             else:
-                density = fill(0.0)
+                one = other = fill(0.0)
                 for d in range(n_features):
-                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
-                    observed = load(presence, (d * n_columns + first + row,))
-                    density = density + (constant[k, d] - z * z) * observed
-            store(out, (k, row), density)
+                    at = d * n_columns + first + row
+                    z_1 = load(values, (at,)) * slope[k, d] - offset[k, d]
+                    z_2 = load(values, (at + LANES,)) * slope[k, d] - offset[k, d]
+                    one = one + (constant[k, d] - z_1 * z_1) * load(presence, (at,))
+                    other = other + (constant[k, d] - z_2 * z_2) * load(presence, (at + LANES,))
+            store(out, (k, row), one)
+            store(out, (k, row + LANES), other)
 
 
 @inner
@@ -137,17 +143,22 @@ def _add_up(data: Any, first: int, n_rows: int, probs: Any, sums: Any) -> None:
                 continue
             for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
                 one, other = d * n_columns + first, (d + 1) * n_columns + first
-                value_1, value_2 = load(sums, (1, k, d, 0)), load(sums, (1, k, d + 1, 0))
-                square_1, square_2 = load(sums, (2, k, d, 0)), load(sums, (2, k, d + 1, 0))
-                for row in range(start, stop, LANES):
-                    p = load(probs, (k, row))
+                # two rows at a time, each with sums of its own: one sum waits for its last addition
+                value_1 = value_2 = square_1 = square_2 = fill(0.0)
+                value_3 = value_4 = square_3 = square_4 = fill(0.0)
+                for row in range(start, stop, 2 * LANES):
+                    p, q = load(probs, (k, row)), load(probs, (k, row + LANES))
                     y_1, y_2 = load(values, (one + row,)), load(values, (other + row,))
+                    y_3 = load(values, (one + row + LANES,))
+                    y_4 = load(values, (other + row + LANES,))
                     value_1, value_2 = value_1 + p * y_1, value_2 + p * y_2
+                    value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
                     square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
-                store(sums, (1, k, d, 0), value_1)
-                store(sums, (1, k, d + 1, 0), value_2)
-                store(sums, (2, k, d, 0), square_1)
-                store(sums, (2, k, d + 1, 0), square_2)
+                    square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
+                store(sums, (1, k, d, 0), load(sums, (1, k, d, 0)) + value_1 + value_3)
+                store(sums, (1, k, d + 1, 0), load(sums, (1, k, d + 1, 0)) + value_2 + value_4)
+                store(sums, (2, k, d, 0), load(sums, (2, k, d, 0)) + square_1 + square_3)
+                store(sums, (2, k, d + 1, 0), load(sums, (2, k, d + 1, 0)) + square_2 + square_4)
             for d in range(n_features):
                 count = load(sums, (0, k, d, 0))
                 if complete:
@@ -249,7 +260,7 @@ def expect(data: Any, mean: Any, scale: Any, log_transition: Any, log_initial: A
         for k in range(n_states):
             for d in range(n_features):
                 added[i, k, d] = total(load(sums, (i, k, d, 0)))
-    return Expectation(log_likelihood, added[0], added[1], added[2], first_states, transitions)
+    return Expectation(log_likelihood, first_states, added[0], added[1], added[2], transitions)
 
 
 @kernel
@@ -314,9 +325,9 @@ def sum_up(rows: Rows, state_probs: np.ndarray) -> Expectation:
     n_states, z = state_probs.shape[1], rows.scaled
     return Expectation(
         np.array([-np.inf]),
+        state_probs[rows.layout.starts].sum(axis=0),
         state_probs.T @ rows.observed,
         state_probs.T @ z,
         state_probs.T @ z**2,
-        state_probs[rows.layout.starts].sum(axis=0),
         np.zeros((1, n_states, n_states)),
     )

@@ -31,6 +31,7 @@ def sample(
     tune: int,
     chains: int,
     cores: int | None,
+    target_accept: float,
     random_seed: int,
     progressbar: bool,
 ) -> xr.DataTree:
@@ -47,6 +48,8 @@ def sample(
     chains : int
     cores : int or None
         How many chains run at the same time; all cores by default.
+    target_accept : float
+        Acceptance probability that the step size is tuned for.
     random_seed : int
     progressbar : bool
 
@@ -55,7 +58,13 @@ def sample(
     DataTree
         With the groups `posterior` and `sample_stats`.
     """
-    settings = {"draws": draws, "tune": tune, "chains": chains, "cores": cores}
+    settings = {
+        "draws": draws,
+        "tune": tune,
+        "chains": chains,
+        "cores": cores,
+        "target_accept": target_accept,
+    }
     if sampler == "nutpie":
         import nutpie
 
@@ -92,6 +101,7 @@ def sample_direct(
     tune: int,
     chains: int,
     cores: int | None,
+    target_accept: float,
     random_seed: int,
     progressbar: bool,
 ) -> xr.DataTree:
@@ -109,6 +119,7 @@ def sample_direct(
         tune=tune,
         chains=chains,
         cores=cores,
+        target_accept=target_accept,
         seed=random_seed,
         save_warmup=False,
         progress_bar=progressbar,

@@ -115,8 +115,9 @@ def test_where_chains_start_does_not_hang_on_which_thread_asks_first(
             return start(rng)
 
         monkeypatch.setattr(density, "start", late)
-        settings = {"draws": 5, "tune": 5, "chains": 4, "random_seed": 3, "progressbar": False}
-        return sample_direct(density, cores=4, **settings)["posterior"].to_dataset()
+        settings = {"draws": 5, "tune": 5, "chains": 4, "target_accept": 0.8, "random_seed": 3}
+        result = sample_direct(density, cores=4, progressbar=False, **settings)
+        return result["posterior"].to_dataset()
 
     assert draws([0.0, 0.1, 0.2, 0.3]).equals(draws([0.3, 0.2, 0.1, 0.0]))
 
@@ -227,6 +228,7 @@ def test_models_that_pymc_compiles_have_the_same_posterior(sampler):
         ({"chains": 0}, "chains must be at least 1, got 0"),
         ({"sampler": "gibbs"}, r"sampler must be one of \['nutpie', 'pymc'\], got 'gibbs'"),
         ({"n_restarts": 0}, "n_restarts must be at least 1, got 0"),
+        ({"target_accept": 1.0}, "target_accept must lie between 0 and 1, got 1.0"),
         ({"emission": "poisson"}, r"emission must be one of \['gaussian'\].*'poisson'"),
         ({"priors": {"sigma": bp.Prior("HalfNormal")}}, r"priors names \['sigma'\]"),
     ],
