@@ -2,115 +2,124 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from bayesphase.model.gaussian import Expectation
+from bayesphase.model.innovations import Data, Lines, arrange, log_norm
+from bayesphase.model.lines import LEVEL, REVERSION, WALK, lines_of
+from bayesphase.model.maximise import Fitted, maximise
+from bayesphase.model.passes import Expectation
 from bayesphase.model.priors import Prior
 from bayesphase.model.rows import Rows
+from bayesphase.model.series import (
+    Lag,
+    Series,
+    lag,
+    lag_of_speeds,
+    series_of_changes,
+    series_of_levels,
+    series_of_reversions,
+)
 
 Parameters = Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gaussian:
-    """Independent normal features: y[row, d] ~ Normal(mean[z, d], scale[z, d]).
+class Observed(NamedTuple):
+    """Rows as a family sees them: what it models, and that as the kernels want it.
 
-    `mean` has dims (state, feature), the features' units; so has `scale`, a standard deviation.
-    The default priors are set by location and spread of the data: means anywhere within a few
-    spreads, scales inverse-gamma, which keeps a state that holds few or equal checkpoints from
-    collapsing to a scale of 0.
+    `gaps` (gap) are the different times that a change took.
     """
 
-    name: ClassVar[str] = "gaussian"
-    dims: ClassVar[dict[str, tuple[str, ...]]] = {
-        "mean": ("state", "feature"),
-        "scale": ("state", "feature"),
-    }
+    series: Series
+    data: Data
+    gaps: np.ndarray
 
-    # inverse-gamma on the scale, in spreads: mean 0.2, no moments from the second on
-    _shape: ClassVar[float] = 2.0
-    _rate: ClassVar[float] = 0.2
-    _mean_spreads: ClassVar[float] = 2.0
+
+class Linear:
+    """What all families share whose features vary about a line, see `lines`.
+
+    A family says what `kind` of line, and its variables `dims`: the first is the location of the
+    line, the second its scale, and the third, if any, its rate.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[int]
+    dims: ClassVar[dict[str, tuple[str, ...]]]
+    df: float | None = None
+
+    # inverse-gamma prior of the scale, in the sizes that `_scale_unit` gives
+    _shape: ClassVar[float] = 1.0
+    _rate: ClassVar[float] = 0.1
+
+    def series(self, rows: Rows) -> Series:
+        """Return what is modelled of the rows."""
+        raise TypeError(f"{type(self).__name__} is no family of its own")
+
+    def observe(self, rows: Rows) -> Observed:
+        """Bring rows into the form that the kernels want."""
+        series = self.series(rows)
+        return Observed(series, *arrange(series, rows.layout))
+
+    def _scale_unit(self, series: Series) -> np.ndarray:
+        return series.typical
 
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""
-        return {
-            "mean": Prior("Normal", mu=rows.location, sigma=self._mean_spreads * rows.spread),
-            "scale": Prior("InverseGamma", alpha=self._shape, beta=self._rate * rows.spread),
+        series = self.series(rows)
+        location, scale, *rate = self.dims
+        defaults = {
+            location: Prior("Normal", mu=series.location, sigma=LOCATION_SPREADS * series.spread),
+            scale: Prior(
+                "InverseGamma", alpha=self._shape, beta=self._rate * self._scale_unit(series)
+            ),
         }
+        return defaults | {name: Prior("LogNormal", **RATE_PRIOR) for name in rate}
 
-    def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:
-        """Log p(y | z = k) of every row, up to nothing; missing features add 0.
+    def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
+        """Return location, scale and rate (state, feature) of the scaled features."""
+        location, scale, *rate = (parameters[name] for name in self.dims)
+        return (
+            (location - series.location) / series.spread,
+            scale / series.spread,
+            rate[0] if rate else np.ones(scale.shape),
+        )
 
-        Written as products with the sufficient statistics (y², y, 1), several times as fast as
-        broadcasting. Location and spread are taken out first, so that little cancels.
+    def lines(self, parameters: Parameters, observed: Observed) -> Lines:
+        """Return the lines of the scaled features."""
+        scaled = self.scaled(parameters, observed.series)
+        df = self.df or 0.0
+        return lines_of(self.kind, *scaled, observed.gaps, df, log_norm(df))
 
-        Parameters
-        ----------
-        values : array (row, feature)
-            Any value where a feature is missing.
-        rows : Rows
-            Says what is observed.
-        parameters : mapping
-            `mean` and `scale` (state, feature).
-        xp : module
-            `numpy` or `pytensor.tensor`, whichever the parameters belong to.
-
-        Returns
-        -------
-        array (row, state)
-        """
-        z = np.where(rows.observed, 1.0, 0.0) * ((values - rows.location) / rows.spread)
-        mean = (parameters["mean"] - rows.location) / rows.spread
-        log_scale = xp.log(parameters["scale"])
-        precision = xp.exp(-2.0 * (log_scale - np.log(rows.spread)))
-        constant = mean**2 * precision + 2.0 * log_scale + np.log(2.0 * np.pi)
-        if rows.complete:
-            constant = constant.sum(axis=1)[None, :]
-        else:
-            constant = rows.observed.astype(np.float64) @ constant.T
-        return z @ (mean * precision).T - 0.5 * (z**2 @ precision.T + constant)
-
-    def sample(
-        self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters
-    ) -> np.ndarray:
-        """Draw features (row, feature) of rows in the given `states` (row)."""
-        mean, scale = parameters["mean"][states], parameters["scale"][states]
-        return rng.normal(mean, scale)
-
-    def maximise(self, rows: Rows, expected: Expectation) -> tuple[dict[str, np.ndarray], float]:
+    def maximise(
+        self, observed: Observed, expected: Expectation
+    ) -> tuple[dict[str, np.ndarray], float]:
         """M-step: parameters that fit best what is `expected` of the states of the rows.
 
         Returns
         -------
         parameters : dict
         log_prior : float
-            Of `mean` and the logarithm of `scale`, which is what the sampler moves, under the
-            default priors, up to a constant.
+            Of the location and the logarithms of scale and rate, which is what the sampler moves,
+            under the default priors, up to a constant.
         """
-        tight = 1e-3  # stands for the prior of the means: enough to define an empty state's
-        count = expected.counts + tight
-        mean = expected.sums / count
-        squares = np.maximum(expected.squares - mean**2 * count, 0.0)
-        # mode in log scale of scale^-(count + shape) exp(-rate / scale - squares / (2 scale²))
-        order = expected.counts + self._shape
-        scale = (self._rate + np.sqrt(self._rate**2 + 4.0 * order * squares)) / (2.0 * order)
-        log_prior = -np.sum(self._shape * np.log(scale) + self._rate / scale)
-        log_prior -= 0.5 * np.sum((mean / self._mean_spreads) ** 2)
-        parameters = {"mean": rows.location + rows.spread * mean, "scale": rows.spread * scale}
-        return parameters, float(log_prior)
+        series = observed.series
+        prior = self._shape, self._rate * self._scale_unit(series) / series.spread
+        found = maximise(self.kind, expected.sums, observed.gaps, prior)
+        values = (
+            series.location + series.spread * found.location,
+            series.spread * found.scale,
+            found.rate,
+        )
+        return dict(zip(self.dims, values, strict=False)), found.log_prior
 
     def jitter(
         self, rng: np.random.Generator, parameters: Parameters, size: float
     ) -> dict[str, np.ndarray]:
         """Move parameters by about `size` standard deviations of a checkpoint."""
-        scale = parameters["scale"]
-        return {
-            "mean": parameters["mean"] + size * scale * rng.normal(size=scale.shape),
-            "scale": scale * np.exp(size * rng.normal(size=scale.shape)),
-        }
-
-
-EMISSIONS = {Gaussian.name: Gaussian}
+        location, *positive = self.dims
+        scale = parameters[positive[0]]
+        moved = {location: parameters[location] + size * scale * rng.normal(size=scale.shape)}
+        for name in positive:
+            moved[name] = parameters[name] * np.exp(size * rng.normal(size=scale.shape))
+        return moved

@@ -14,14 +14,18 @@ class Rows(NamedTuple):
     """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
 
     `values` (row, feature) is 0 where a feature is missing and `observed` (row, feature) is False
-    there; `run` and `step` (row) are positions on the grid; `location` and `spread` (feature) are
-    mean and standard deviation of what is observed, the spread 1 for a constant feature.
+    there; `run` and `step` (row) are positions on the grid; `time` (row) is in optimiser steps, and
+    `step_unit` the median time from a checkpoint of a run to its next; `location` and `spread`
+    (feature) are mean and standard deviation of what is observed, the spread 1 for a constant
+    feature.
     """
 
     values: np.ndarray
     observed: np.ndarray
     run: np.ndarray
     step: np.ndarray
+    time: np.ndarray
+    step_unit: float
     layout: Layout
     location: np.ndarray
     spread: np.ndarray
@@ -63,14 +67,21 @@ def rows_of(features: xr.DataArray) -> Rows:
     run, step = np.nonzero(~np.isnan(values).all(axis=2))
     flat = values[run, step]
     observed = ~np.isnan(flat)
-    with np.errstate(invalid="ignore"):
-        location, spread = np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
+    flat = np.where(observed, flat, 0.0)
+    time = features["step"].values[step].astype(np.float64)
+    gaps = np.diff(time)[np.diff(run) == 0]
+    layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
+    spreads = location_and_spread(flat, observed)
+    return Rows(flat, observed, run, step, time, float(np.median(gaps)), layout, *spreads)
+
+
+def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (feature) of what is observed of `values` (row, feature)."""
+    count = np.maximum(observed.sum(axis=0), 1)
+    location = (values * observed).sum(axis=0) / count
+    spread = np.sqrt((((values - location) * observed) ** 2).sum(axis=0) / count)
     # a constant feature has a spread of rounding errors only
-    spread = np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
-    lengths = np.bincount(run, minlength=values.shape[0])
-    return Rows(
-        np.where(observed, flat, 0.0), observed, run, step, end_to_end(lengths), location, spread
-    )
+    return location, np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
 
 
 def check_features(features: xr.DataArray) -> xr.DataArray:

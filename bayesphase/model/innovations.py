@@ -1,0 +1,343 @@
+"""Densities of features in compiled code, and the sums that their gradients and EM are made of.
+
+Given its state, a feature is normal or Student-t about a line, intercept + slope * previous value,
+whose coefficients may differ by the gap since the last observation: that is every family of
+`emissions`. Features are scaled and in lane order (see `lanes`), one feature per row of the array,
+with missing ones 0.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+
+from bayesphase.model.forward_backward import PAD
+from bayesphase.model.lanes import Layout, in_lane_order
+from bayesphase.model.series import Series
+from bayesphase.model.simd import LANES, fill, inner, kernel, load, log, store, total
+
+# rows that are summed over before the next feature: they stay in the innermost cache
+_BLOCK = 128
+
+# probabilities that all sums can do without: over a million rows they are under the rounding of 1
+_NOTHING = 1e-23
+
+
+class Data(NamedTuple):
+    """What is modelled, and where it is; all (feature times row) but for what says not.
+
+    They are flat, one feature after the other, which takes less time to compile, with an empty one
+    at the end where their number is odd: they are added up in pairs. `observed` is empty if all
+    are there, `previous` where no density depends on it, `gap_class` where there is one gap only.
+    `begins` (group + 1) is where groups begin, `place` (row) where a row is outside, and `layout`
+    says which rows make a run.
+    """
+
+    values: np.ndarray
+    observed: np.ndarray
+    previous: np.ndarray
+    gap_class: np.ndarray
+    begins: np.ndarray
+    place: np.ndarray
+    layout: Layout
+
+
+class Lines(NamedTuple):
+    """The lines that features vary about, all (gap, state, feature), and the tails.
+
+    A feature is intercept + slope * previous + scale * e, with e standard normal, or Student-t with
+    `df` degrees of freedom where that is not 0. `log_norm` is the logarithm of the constant factor
+    of the density of e.
+    """
+
+    intercept: np.ndarray
+    slope: np.ndarray
+    scale: np.ndarray
+    df: float
+    log_norm: float
+
+
+class Sums(NamedTuple):
+    """Sums over rows, weighted with the probability of each state; all (gap, state, feature).
+
+    `counts` has this weight alone. The others weigh a row also by the precision of its e, 1 where
+    it is normal and (df + 1) / (df + e²) where it is Student-t (Lange, Little & Taylor 1989,
+    doi:10.1080/01621459.1989.10478852): `weights` sums 1, and the others the values, their squares,
+    the previous values, their squares, and the products of both.
+    """
+
+    counts: np.ndarray
+    weights: np.ndarray
+    values: np.ndarray
+    squares: np.ndarray
+    previous: np.ndarray
+    previous_squares: np.ndarray
+    products: np.ndarray
+
+
+_N_SUMS = 7
+
+
+def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
+    """Scale a series and bring it into lane order; also returns the gaps (gap) of its classes."""
+    place, begins = in_lane_order(layout)
+    n_features = series.values.shape[1]
+    gaps, gap_class = _gap_classes(series)
+
+    def in_order(array: np.ndarray) -> np.ndarray:
+        out = np.zeros((n_features + n_features % 2, len(place) + PAD), array.dtype)
+        out[:n_features, : len(place)] = array[place].T
+        return out.ravel()
+
+    centred = series.previous if series.previous.size else series.values
+    centred = (centred - series.location) / series.spread * series.observed
+    values, previous = centred, np.zeros(0)
+    if series.previous.size:
+        values, previous = series.values / series.spread * series.observed, in_order(centred)
+    data = Data(
+        in_order(values),
+        np.zeros(0) if series.complete else in_order(series.observed.astype(np.float64)),
+        previous,
+        np.zeros(0, np.int64) if len(gaps) == 1 else in_order(gap_class),
+        begins,
+        np.append(place, np.zeros(PAD, np.int64)),
+        layout,
+    )
+    return data, gaps
+
+
+def _gap_classes(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different gaps (gap) of a series, and which one each value has."""
+    if not series.gap.size:
+        return np.ones(1), np.zeros(0, np.int64)
+    # gaps of unobserved values must not make a class of their own
+    seen = np.where(series.observed, series.gap, series.gap[series.observed][0])
+    gaps, gap_class = np.unique(seen, return_inverse=True)
+    return gaps, gap_class.reshape(seen.shape).astype(np.int64)
+
+
+def log_norm(df: float) -> float:
+    """Logarithm of the constant factor of the standard normal (df 0) or Student-t density."""
+    if df == 0:
+        return float(-0.5 * np.log(2.0 * np.pi))
+    return float(gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(df * np.pi))
+
+
+@inner
+def _plain(data: Any, lines: Any) -> bool:
+    """Whether the features are normal about constants."""
+    return lines.df == 0.0 and data.previous.shape[0] == 0 and data.gap_class.shape[0] == 0
+
+
+@kernel
+def log_emission(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+    """Log density (state, row) of `n_rows` from row `first` on, and of a few after these."""
+    if _plain(data, lines):
+        _log_normal(data, first, n_rows, lines, out)
+    else:
+        _log_any(data, first, n_rows, lines, out)
+
+
+@inner
+def _log_normal(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+    values, presence, n_columns = data.values, data.observed, data.place.shape[0]
+    n_states, n_features = lines.scale.shape[1:]
+    complete = presence.shape[0] == 0
+    slope, offset = np.empty((n_states, n_features)), np.empty((n_states, n_features))
+    constant, at_all = np.empty((n_states, n_features)), np.zeros(n_states)
+    for k in range(n_states):
+        for d in range(n_features):
+            slope[k, d] = np.sqrt(0.5) / lines.scale[0, k, d]
+            offset[k, d] = lines.intercept[0, k, d] * slope[k, d]
+            constant[k, d] = lines.log_norm - np.log(lines.scale[0, k, d])
+            at_all[k] += constant[k, d]
+    for row in range(0, n_rows + LANES, LANES):
+        for k in range(n_states):
+            if complete:
+                density = fill(at_all[k])
+                for d in range(n_features):
+                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
+                    density = density - z * z
+            else:
+                density = fill(0.0)
+                for d in range(n_features):
+                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
+                    observed = load(presence, (d * n_columns + first + row,))
+                    density = density + (constant[k, d] - z * z) * observed
+            store(out, (k, row), density)
+
+
+@inner
+def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+    values, presence, n_columns = data.values, data.observed, data.place.shape[0]
+    n_states, n_features = lines.scale.shape[1:]
+    df = lines.df
+    inverse, constant = 1.0 / lines.scale, lines.log_norm - np.log(lines.scale)
+    offset, pull = lines.intercept * inverse, lines.slope * inverse
+    line, uneven = np.empty((4, LANES)), data.gap_class.shape[0] > 0
+    for row in range(0, n_rows + LANES, LANES):
+        for k in range(n_states):
+            density = fill(0.0)
+            for d in range(n_features):
+                at = d * n_columns + first + row
+                if uneven:
+                    for lane in range(LANES):
+                        gap = data.gap_class[at + lane]
+                        line[0, lane] = inverse[gap, k, d]
+                        line[1, lane] = offset[gap, k, d]
+                        line[2, lane] = constant[gap, k, d]
+                        line[3, lane] = pull[gap, k, d]
+                    z = load(values, (at,)) * load(line, (0, 0)) - load(line, (1, 0))
+                    norm, reach = load(line, (2, 0)), load(line, (3, 0))
+                else:
+                    z = load(values, (at,)) * inverse[0, k, d] - offset[0, k, d]
+                    norm, reach = fill(constant[0, k, d]), fill(pull[0, k, d])
+                if data.previous.shape[0] > 0:
+                    z = z - load(data.previous, (at,)) * reach
+                if df > 0.0:
+                    part = log(z * z * (1.0 / df) + 1.0) * (-0.5 * (df + 1.0))
+                else:
+                    part = z * z * -0.5
+                part = part + norm
+                if presence.shape[0] > 0:
+                    part = part * load(presence, (at,))
+                density = density + part
+            store(out, (k, row), density)
+
+
+@inner
+def new_sums(data: Any, lines: Any) -> Any:
+    """Room for the sums (kind, gap, state, feature, lane), all 0."""
+    n_gaps, n_states, n_features = lines.scale.shape
+    return np.zeros((_N_SUMS, n_gaps, n_states, n_features + n_features % 2, LANES))
+
+
+@inner
+def add_up(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
+    """Add the rows of a group to `sums`, weighted with their `probs` (state, row)."""
+    if _plain(data, lines):
+        _add_up_normal(data, first, n_rows, probs, sums)
+    elif data.gap_class.shape[0] == 0:
+        _add_up_even(data, first, n_rows, lines, probs, sums)
+    else:
+        _add_up_any(data, first, n_rows, lines, probs, sums)
+
+
+@inner
+def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) -> None:
+    values, presence, n_columns = data.values, data.observed, data.place.shape[0]
+    n_states, n_features = sums.shape[2:4]
+    complete = presence.shape[0] == 0
+    for start in range(0, n_rows, _BLOCK):
+        stop = min(start + _BLOCK, n_rows)
+        for k in range(n_states):
+            weight = fill(0.0)
+            for row in range(start, stop, LANES):
+                weight = weight + load(probs, (k, row))
+            if total(weight) < _NOTHING:
+                continue
+            for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
+                one, other = d * n_columns + first, (d + 1) * n_columns + first
+                value_1, value_2 = load(sums, (2, 0, k, d, 0)), load(sums, (2, 0, k, d + 1, 0))
+                square_1, square_2 = load(sums, (3, 0, k, d, 0)), load(sums, (3, 0, k, d + 1, 0))
+                for row in range(start, stop, LANES):
+                    p = load(probs, (k, row))
+                    y_1, y_2 = load(values, (one + row,)), load(values, (other + row,))
+                    value_1, value_2 = value_1 + p * y_1, value_2 + p * y_2
+                    square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
+                store(sums, (2, 0, k, d, 0), value_1)
+                store(sums, (2, 0, k, d + 1, 0), value_2)
+                store(sums, (3, 0, k, d, 0), square_1)
+                store(sums, (3, 0, k, d + 1, 0), square_2)
+            for d in range(n_features):
+                count = load(sums, (0, 0, k, d, 0))
+                if complete:
+                    count = count + weight
+                else:
+                    at = d * n_columns + first
+                    for row in range(start, stop, LANES):
+                        count = count + load(probs, (k, row)) * load(presence, (at + row,))
+                store(sums, (0, 0, k, d, 0), count)
+                store(sums, (1, 0, k, d, 0), count)
+
+
+@inner
+def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
+    """Add up where all gaps are the same, eight rows at a time."""
+    presence, n_columns, df = data.observed, data.place.shape[0], lines.df
+    n_states, n_features = lines.scale.shape[1:]
+    for k in range(n_states):
+        for d in range(n_features):
+            inverse = 1.0 / lines.scale[0, k, d]
+            intercept, slope = lines.intercept[0, k, d], lines.slope[0, k, d]
+            count, weight = load(sums, (0, 0, k, d, 0)), load(sums, (1, 0, k, d, 0))
+            value, square = load(sums, (2, 0, k, d, 0)), load(sums, (3, 0, k, d, 0))
+            before, before_square = load(sums, (4, 0, k, d, 0)), load(sums, (5, 0, k, d, 0))
+            product = load(sums, (6, 0, k, d, 0))
+            for row in range(0, n_rows, LANES):
+                at = d * n_columns + first + row
+                p, y = load(probs, (k, row)), load(data.values, (at,))
+                x = fill(0.0)
+                if data.previous.shape[0] > 0:
+                    x = load(data.previous, (at,))
+                if presence.shape[0] > 0:
+                    p = p * load(presence, (at,))
+                count = count + p
+                if df > 0.0:
+                    z = (y - x * slope - intercept) * inverse
+                    p = p * ((df + 1.0) / (z * z + df))
+                weight = weight + p
+                value, square = value + p * y, square + (p * y) * y
+                if data.previous.shape[0] > 0:
+                    before, before_square = before + p * x, before_square + (p * x) * x
+                    product = product + (p * x) * y
+            store(sums, (0, 0, k, d, 0), count)
+            store(sums, (1, 0, k, d, 0), weight)
+            store(sums, (2, 0, k, d, 0), value)
+            store(sums, (3, 0, k, d, 0), square)
+            store(sums, (4, 0, k, d, 0), before)
+            store(sums, (5, 0, k, d, 0), before_square)
+            store(sums, (6, 0, k, d, 0), product)
+
+
+@inner
+def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
+    """Add up where gaps differ, one row at a time."""
+    presence, n_columns, df = data.observed, data.place.shape[0], lines.df
+    n_states, n_features = lines.scale.shape[1:]
+    for k in range(n_states):
+        for row in range(n_rows):
+            if probs[k, row] < _NOTHING:
+                continue
+            for d in range(n_features):
+                at = d * n_columns + first + row
+                p, y, x, gap = probs[k, row], data.values[at], 0.0, data.gap_class[at]
+                if data.previous.shape[0] > 0:
+                    x = data.previous[at]
+                if presence.shape[0] > 0:
+                    p *= presence[at]
+                sums[0, gap, k, d, 0] += p
+                if df > 0.0:
+                    z = (y - x * lines.slope[gap, k, d] - lines.intercept[gap, k, d]) / (
+                        lines.scale[gap, k, d]
+                    )
+                    p *= (df + 1.0) / (z * z + df)
+                sums[1, gap, k, d, 0] += p
+                sums[2, gap, k, d, 0] += p * y
+                sums[3, gap, k, d, 0] += p * y * y
+                sums[4, gap, k, d, 0] += p * x
+                sums[5, gap, k, d, 0] += p * x * x
+                sums[6, gap, k, d, 0] += p * x * y
+
+
+@inner
+def finish(sums: Any, n_features: int) -> Any:
+    """Sum over lanes."""
+    n_gaps, n_states = sums.shape[1:3]
+    out = np.empty((_N_SUMS, n_gaps, n_states, n_features))
+    for i in range(_N_SUMS):
+        for gap in range(n_gaps):
+            for k in range(n_states):
+                for d in range(n_features):
+                    out[i, gap, k, d] = total(load(sums, (i, gap, k, d, 0)))
+    return Sums(out[0], out[1], out[2], out[3], out[4], out[5], out[6])

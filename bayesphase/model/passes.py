@@ -1,0 +1,200 @@
+"""Emission, recursions and sums in one go, for one group of runs at a time.
+
+That way what passes from one step to the next stays in the processor's cache.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bayesphase.model.decoding import draw_group, draw_run
+from bayesphase.model.forward_backward import (
+    PAD,
+    Group,
+    backward,
+    forward,
+    most_rows,
+    new_group,
+    scaled,
+    weigh,
+)
+from bayesphase.model.innovations import Lines, Sums, add_up, finish, log_emission, new_sums
+from bayesphase.model.leave_one_out import leave_one_out_group
+from bayesphase.model.log_space import leave_one_out_run, smooth_run
+from bayesphase.model.simd import LANES, inner, kernel
+
+
+class Expectation(NamedTuple):
+    """What the posterior of the states says about the parameters.
+
+    `log_likelihood` (run); `sums` of the features; `first_states` (state) and `transitions`
+    (gap, state, state): expected numbers.
+    """
+
+    log_likelihood: np.ndarray
+    sums: Sums
+    first_states: np.ndarray
+    transitions: np.ndarray
+
+
+@inner
+def _take_run(run: int, data: Any, first: int, n_rows: int, lines: Any, group: Any) -> Any:
+    """One run out of its group: its log-emission (t, state), and where its rows are (t)."""
+    rows, weight = group.rows, group.weight
+    start, length = data.layout.starts[run], data.layout.lengths[run]
+    by_row, place = np.empty((length, weight.shape[0])), np.empty(length, np.int64)
+    log_emission(data, first, n_rows, lines, weight)
+    for row in range(n_rows):
+        t = rows[row] - start
+        if 0 <= t < length:
+            place[t] = row
+            for k in range(weight.shape[0]):
+                by_row[t, k] = weight[k, row]
+    return by_row, place
+
+
+@inner
+def _put(probs: Any, place: Any, group: Any) -> None:
+    """Put probabilities (t, state) of one run where its rows are in the group."""
+    target = group.probs
+    for t in range(place.shape[0]):
+        for k in range(probs.shape[1]):
+            target[k, place[t]] = probs[t, k]
+
+
+@inner
+def _filter(
+    index: int, data: Any, lines: Any, potentials: Any, room: Any, log_likelihood: Any
+) -> Any:
+    """Filter one group of runs in `room`, which becomes that group."""
+    first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+    group = Group(data.place[first:], room.weight, room.top, room.norm, room.probs)
+    log_emission(data, first, n_rows, lines, group.weight)
+    weigh(group, n_rows)
+    forward(index, group, potentials, data.layout, log_likelihood)
+    return group
+
+
+@kernel
+def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
+    """Log-likelihood and expectations at the given parameters.
+
+    Parameters
+    ----------
+    data : Data
+    lines : Lines
+        Of the scaled features.
+    log_transition : ndarray (gap, state, state)
+    log_initial : ndarray (state)
+
+    Returns
+    -------
+    Expectation
+    """
+    n_states, n_features = lines.scale.shape[1:]
+    layout = data.layout
+    n_runs, n_gaps = layout.lengths.shape[0], log_transition.shape[0]
+    log_likelihood = np.empty(n_runs)
+    expected = np.zeros((n_runs, n_gaps, n_states, n_states))
+    sums = new_sums(data, lines)
+    first_states = np.empty(n_states)
+    first_states[:] = 0.0
+    potentials = scaled(log_transition, log_initial)
+    room = new_group(n_states, most_rows(layout))
+    for index in range(data.begins.shape[0] - 1):
+        together = layout.by_length[LANES * index : LANES * (index + 1)]
+        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        group = _filter(index, data, lines, potentials, room, log_likelihood)
+        backward(index, n_rows, group, potentials, layout, expected)
+        for run in together:
+            if not np.isfinite(log_likelihood[run]):
+                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                gaps = layout.gap_index[layout.starts[run] : layout.starts[run] + place.size]
+                probs = np.empty(by_row.shape)
+                log_likelihood[run] = smooth_run(by_row, potentials, gaps, probs, expected[run])
+                _put(probs, place, group)
+        add_up(data, first, n_rows, lines, group.probs, sums)
+        for k in range(n_states):
+            for row in range(together.shape[0]):
+                first_states[k] += group.probs[k, row]
+    transitions = np.zeros(log_transition.shape)
+    for run in range(n_runs):
+        transitions += expected[run]
+    return Expectation(log_likelihood, finish(sums, n_features), first_states, transitions)
+
+
+@kernel
+def draw_paths(
+    data: Any,
+    lines: Any,
+    log_transition: Any,
+    log_initial: Any,
+    uniforms: Any,
+    states: Any,
+    log_likelihood: Any,
+) -> None:
+    """Draw the states of all runs; arguments as in `expect` and `decoding.sample_paths`.
+
+    Writes into `states` (row) and `log_likelihood` (run).
+    """
+    layout = data.layout
+    potentials = scaled(log_transition, log_initial)
+    room = new_group(lines.scale.shape[1], most_rows(layout))
+    for index in range(data.begins.shape[0] - 1):
+        together = layout.by_length[LANES * index : LANES * (index + 1)]
+        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        group = _filter(index, data, lines, potentials, room, log_likelihood)
+        draw_group(index, n_rows, group, potentials, layout, uniforms, states)
+        for run in together:
+            if not np.isfinite(log_likelihood[run]):
+                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                rows = slice(layout.starts[run], layout.starts[run] + place.size)
+                log_likelihood[run] = draw_run(
+                    by_row, potentials, layout.gap_index[rows], uniforms[rows], states[rows]
+                )
+
+
+@kernel
+def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, out: Any) -> None:
+    """Log densities (row) of each row given all others of its run; arguments as in `expect`."""
+    layout = data.layout
+    n_runs = layout.lengths.shape[0]
+    log_likelihood = np.empty(n_runs)
+    potentials = scaled(log_transition, log_initial)
+    room = new_group(lines.scale.shape[1], most_rows(layout))
+    for index in range(data.begins.shape[0] - 1):
+        together = layout.by_length[LANES * index : LANES * (index + 1)]
+        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        group = _filter(index, data, lines, potentials, room, log_likelihood)
+        leave_one_out_group(index, n_rows, group, potentials, layout, out)
+        for run in together:
+            if not np.isfinite(log_likelihood[run]):
+                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                rows = slice(layout.starts[run], layout.starts[run] + place.size)
+                leave_one_out_run(by_row, potentials, layout.gap_index[rows], out[rows])
+
+
+@kernel
+def sum_up(data: Any, lines: Any, state_probs: Any, log_transition: Any) -> Any:
+    """Sums at given probabilities (row, state) of the states, as from normal features.
+
+    The log-likelihood is minus infinity, and no transition is known; `lines` and `log_transition`
+    say the sizes.
+    """
+    n_states, n_features = lines.scale.shape[1:]
+    layout = data.layout
+    sums, first_states = new_sums(data, lines), np.zeros(n_states)
+    normal = Lines(lines.intercept, lines.slope, lines.scale, 0.0, 0.0)
+    probs = np.zeros((n_states, most_rows(layout) + PAD))
+    for index in range(data.begins.shape[0] - 1):
+        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        for k in range(n_states):
+            for row in range(n_rows):
+                probs[k, row] = state_probs[data.place[first + row], k]
+            for row in range(n_rows, n_rows + LANES):
+                probs[k, row] = 0.0
+        add_up(data, first, n_rows, normal, probs, sums)
+    for start in layout.starts:
+        first_states += state_probs[start]
+    log_likelihood, transitions = np.full(1, -np.inf), np.zeros(log_transition.shape)
+    return Expectation(log_likelihood, finish(sums, n_features), first_states, transitions)
