@@ -111,7 +111,7 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
         with np.errstate(divide="ignore"):  # a probability that a prior drew as 0
             log_transition, log_initial = transition.log_potentials(named, np)
         states = draw_states(rng, np.exp(log_transition), np.exp(log_initial), rows.layout)
-        return emission.sample(rng, states, named)
+        return emission.sample(rng, states, named, rows)
 
     # one letter per dim, as NumPy's generalised ufuncs write their signatures
     letters = {"state": "k", "state_next": "k", "feature": "d"}

@@ -16,33 +16,41 @@ import numpy as np
 from numba import carray, cfunc, types
 from scipy.special import gammaln, log_softmax, polygamma
 
-from bayesphase.model.emissions import Gaussian
-from bayesphase.model.gaussian import Data, Expectation, arrange, expect, scaled_parameters
+from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.innovations import Data
 from bayesphase.model.lanes import Layout
+from bayesphase.model.linear import Observed
+from bayesphase.model.lines import Family, Plain, curvature, lines_of, pull_back
+from bayesphase.model.passes import Expectation, expect
 from bayesphase.model.simd import inlined
 from bayesphase.model.spec import Spec
 from bayesphase.model.transitions import Sticky
 
-_FAMILIES = {
-    "initial_probs": ("Dirichlet", {"a"}),
-    "transition_probs": ("Dirichlet", {"a"}),
-    "mean": ("Normal", {"mu", "sigma"}),
-    "scale": ("InverseGamma", {"alpha", "beta"}),
-}
+# families of the priors: of the two variables of the transition, and of those of the emission
+_SIMPLEX = ("Dirichlet", {"a"})
+_LINE = (
+    ("Normal", {"mu", "sigma"}),
+    ("InverseGamma", {"alpha", "beta"}),
+    ("LogNormal", {"mu", "sigma"}),
+)
 
 
 class _Priors(NamedTuple):
     """Parameters of the priors for scaled features, and the scaling.
 
     `simplex` (1 + state, state) holds the concentrations of `initial_probs` and of the rows of
-    `transition_probs`; `constant` all that does not depend on the parameters.
+    `transition_probs`; then come mean and standard deviation of the location, the shape and scale
+    of the scale, mean and standard deviation of the log rate, all (state, feature); `constant` is
+    all that does not depend on the parameters.
     """
 
     simplex: np.ndarray
-    mean_mu: np.ndarray
-    mean_sigma: np.ndarray
+    location_mu: np.ndarray
+    location_sigma: np.ndarray
     scale_alpha: np.ndarray
     scale_beta: np.ndarray
+    rate_mu: np.ndarray
+    rate_sigma: np.ndarray
     location: np.ndarray
     spread: np.ndarray
     constant: np.ndarray
@@ -51,8 +59,8 @@ class _Priors(NamedTuple):
 class _Frame(NamedTuple):
     """The sampler's coordinates u: PyMC's are `centre` + L u, with L in blocks.
 
-    `simplex` (1 + state, state - 1, state - 1) are lower triangles, `spread` (2, state, feature)
-    the diagonal for means and log scales.
+    `simplex` (1 + state, state - 1, state - 1) are lower triangles, `spread` (kind, state, feature)
+    the diagonal for locations, log scales and, where there are any, log rates.
     """
 
     centre: np.ndarray
@@ -64,18 +72,20 @@ class _Point(NamedTuple):
     """Parameters at a point: `log_probs` (1 + state, state), the rest of the scaled features."""
 
     log_probs: np.ndarray
-    mean: np.ndarray
+    location: np.ndarray
     scale: np.ndarray
+    rate: np.ndarray
 
 
 @inlined
 def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
-    """Read `u`: `initial_probs`, `transition_probs`, `mean`, log `scale`, one after the other."""
+    """Read `u`: both simplexes, location, log scale and log rate, one after the other."""
     centre, simplex, stretch = frame.centre, frame.simplex, frame.spread
     location, spread = priors.location, priors.spread
     free = n_states - 1
     log_probs = np.empty((n_states + 1, n_states))
-    mean, scale = np.empty((n_states, n_features)), np.empty((n_states, n_features))
+    place, scale = np.empty((n_states, n_features)), np.empty((n_states, n_features))
+    rate = np.ones((n_states, n_features))
     for row in range(n_states + 1):
         last, top = 0.0, -np.inf
         for i in range(free):
@@ -96,23 +106,35 @@ def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
     at, size = (n_states + 1) * free, n_states * n_features
     for k in range(n_states):
         for d in range(n_features):
-            x = centre[at] + stretch[k * n_features + d] * u[at]
-            mean[k, d] = (x - location[d]) / spread[d]
-            x = centre[at + size] + stretch[size + k * n_features + d] * u[at + size]
+            own = k * n_features + d
+            x = centre[at] + stretch[own] * u[at]
+            place[k, d] = (x - location[d]) / spread[d]
+            x = centre[at + size] + stretch[size + own] * u[at + size]
             scale[k, d] = np.exp(x) / spread[d]
+            if stretch.shape[0] > 2 * size:
+                x = centre[at + 2 * size] + stretch[2 * size + own] * u[at + 2 * size]
+                rate[k, d] = np.exp(x)
             at += 1
-    return _Point(log_probs, mean, scale)
+    return _Point(log_probs, place, scale, rate)
 
 
 @inlined
 def _density(
-    u: Any, n_states: int, n_features: int, frame: Any, priors: Any, data: Any, gradient: Any
+    u: Any,
+    n_states: int,
+    n_features: int,
+    frame: Any,
+    priors: Any,
+    family: Any,
+    data: Any,
+    gradient: Any,
 ) -> float:
     """Log density at `u`; writes its gradient with respect to `u`."""
     free = n_states - 1
     point = _at(u, n_states, n_features, frame, priors)
     transition = point.log_probs[1:].copy().reshape((1, n_states, n_states))
-    expected = expect(data, point.mean, point.scale, transition, point.log_probs[0].copy())
+    lines = lines_of(family, point.location, point.scale, point.rate)
+    expected = expect(data, lines, transition, point.log_probs[0].copy())
     value = priors.constant[0]
     for run in range(expected.log_likelihood.shape[0]):
         value += expected.log_likelihood[run]
@@ -137,37 +159,52 @@ def _density(
                 gradient[row * free + j] += frame.simplex[(row * free + i) * free + j] * (
                     pull[i] - pull[free]
                 )
+    slopes = pull_back(family, expected.sums, lines, point.location, point.rate)
     at, size = (n_states + 1) * free, n_states * n_features
     for k in range(n_states):
         for d in range(n_features):
             own = k * n_features + d
-            m, precision = point.mean[k, d], 1.0 / point.scale[k, d] ** 2
-            counts, sums = expected.counts[k, d], expected.sums[k, d]
-            deviation = (m - priors.mean_mu[own]) / priors.mean_sigma[own]
+            m, sigma = point.location[k, d], priors.location_sigma[own]
+            deviation = (m - priors.location_mu[own]) / sigma
             rate, alpha = priors.scale_beta[own] / point.scale[k, d], priors.scale_alpha[own]
             log_scale = np.log(point.scale[k, d] * priors.spread[d])
             value -= 0.5 * deviation**2 + rate + alpha * log_scale
-            slope = precision * (sums - m * counts) - deviation / priors.mean_sigma[own]
+            slope = slopes[0][k, d] - deviation / sigma
             gradient[at] = slope / priors.spread[d] * frame.spread[own]
-            squares = expected.squares[k, d] - 2.0 * m * sums + m * m * counts
-            slope = precision * squares - counts + rate - alpha
+            slope = slopes[1][k, d] + rate - alpha
             gradient[at + size] = slope * frame.spread[size + own]
+            if frame.spread.shape[0] > 2 * size:
+                sigma = priors.rate_sigma[own]
+                deviation = (np.log(point.rate[k, d]) - priors.rate_mu[own]) / sigma
+                value -= 0.5 * deviation**2
+                slope = slopes[2][k, d] - deviation / sigma
+                gradient[at + 2 * size] = slope * frame.spread[2 * size + own]
             at += 1
     return value
 
 
 # What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
 # every number, flat and in the order of their names here, after a head: the length of the block,
-# the numbers of states and features, and where each array begins and the last ends.
-_ARRAYS = (*_Frame._fields, *_Priors._fields, *Data._fields[:-1], *Layout._fields)
-_HEAD = 3
+# the numbers of states and features, the kind of line, and where each array begins and the last
+# ends. `tails` holds the degrees of freedom and the constant of the innovations.
+_ARRAYS = (
+    *_Frame._fields,
+    *_Priors._fields,
+    *("gaps", "tails"),
+    *("values", "observed", "previous", "gap_class", "begins", "place"),
+    *Layout._fields,
+)
+_HEAD = 4
 
 
-def _pack(frame: _Frame, priors: _Priors, data: Data) -> np.ndarray:
-    arrays = [*frame, *priors, *data[:-1], *data.layout]
+def _pack(frame: _Frame, priors: _Priors, family: Plain | Family, data: Data) -> np.ndarray:
+    kind, tails = (0, np.zeros(2))
+    if isinstance(family, Family):
+        kind, tails = family.kind, np.array([family.df, family.log_norm])
+    arrays = [*frame, *priors, family.gaps, tails, *data[:-1], *data.layout]
     first = _HEAD + len(_ARRAYS) + 1
     ends = first + np.cumsum([0, *(array.size for array in arrays)])
-    head = [ends[-1], *frame.spread.shape[1:], *ends]
+    head = [ends[-1], *frame.spread.shape[1:], kind, *ends]
     return np.concatenate([np.array(head, np.int64), *(a.ravel().view(np.int64) for a in arrays)])
 
 
@@ -190,34 +227,57 @@ def _unpack(numbers: Any, integers: Any) -> Any:
         _part(numbers, begins, 8),
         _part(numbers, begins, 9),
         _part(numbers, begins, 10),
-    )
-    layout = Layout(
-        _part(integers, begins, 15),
-        _part(integers, begins, 16),
-        _part(integers, begins, 17),
-        _part(integers, begins, 18),
-    )
-    data = Data(
         _part(numbers, begins, 11),
         _part(numbers, begins, 12),
-        _part(integers, begins, 13),
-        _part(integers, begins, 14),
+    )
+    layout = Layout(
+        _part(integers, begins, 21),
+        _part(integers, begins, 22),
+        _part(integers, begins, 23),
+        _part(integers, begins, 24),
+    )
+    data = Data(
+        _part(numbers, begins, 15),
+        _part(numbers, begins, 16),
+        _part(numbers, begins, 17),
+        _part(integers, begins, 18),
+        _part(integers, begins, 19),
+        _part(integers, begins, 20),
         layout,
     )
-    return frame, priors, data
+    return frame, priors, _part(numbers, begins, 13), _part(numbers, begins, 14), data
 
 
-def _evaluate(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
+def _evaluate_plain(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
     """Evaluate the density as nutpie wants it: a status, 0 if all is well, and two results."""
     length = carray(address, (1,), np.int64)[0]
     numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
-    frame, priors, data = _unpack(numbers, integers)
-    slope = carray(gradient, (n_dim,), np.float64)
-    point = carray(u, (n_dim,), np.float64)
-    result = _density(point, integers[1], integers[2], frame, priors, data, slope)
+    frame, priors, gaps, _, data = _unpack(numbers, integers)
+    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
+    n_states, n_features = integers[1], integers[2]
+    family = Plain(gaps)
+    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
     carray(value, (1,), np.float64)[0] = result
+    return _status(result, slope)
+
+
+def _evaluate_family(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
+    """Do the same for any family; normal features about constants do not wait for its code."""
+    length = carray(address, (1,), np.int64)[0]
+    numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
+    frame, priors, gaps, tails, data = _unpack(numbers, integers)
+    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
+    n_states, n_features = integers[1], integers[2]
+    family = Family(gaps, integers[3], tails[0], tails[1])
+    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
+    carray(value, (1,), np.float64)[0] = result
+    return _status(result, slope)
+
+
+@inlined
+def _status(result: float, slope: Any) -> int:
     finite = np.isfinite(result)
-    for i in range(n_dim):
+    for i in range(slope.shape[0]):
         finite = finite and np.isfinite(slope[i])
     return 0 if finite else 3
 
@@ -232,14 +292,20 @@ def _copy(n_dim, n_copied, u, out, address):  # type: ignore[no-untyped-def]
 _POINTER = types.CPointer(types.float64)
 _COUNT = types.uint64
 _EVALUATE = types.int64(_COUNT, _POINTER, _POINTER, _POINTER, types.voidptr)
-_PYTHON = CFUNCTYPE(c_int64, c_uint64, *[c_void_p] * 4)  # `_evaluate`, called from Python
+_PYTHON = CFUNCTYPE(c_int64, c_uint64, *[c_void_p] * 4)  # the former, called from Python
 _COPY = types.int64(_COUNT, _COUNT, _POINTER, _POINTER, types.voidptr)
 
 
 @cache
-def compiled() -> tuple[Any, Any]:
-    """Compile what the sampler calls, or load it: `_evaluate` and `_copy`, for every model."""
-    return cfunc(_EVALUATE, cache=True)(_evaluate), cfunc(_COPY, cache=True)(_copy)
+def compiled(*, plain: bool) -> Any:
+    """Compile what the sampler calls for the density, or load it; for every model of its kind."""
+    return cfunc(_EVALUATE, cache=True)(_evaluate_plain if plain else _evaluate_family)
+
+
+@cache
+def compiled_copy() -> Any:
+    """Compile what the sampler calls to keep a draw, or load it."""
+    return cfunc(_COPY, cache=True)(_copy)
 
 
 class DirectDensity:
@@ -250,34 +316,44 @@ class DirectDensity:
 
     def __init__(self, spec: Spec, frame: _Frame | None = None) -> None:
         self._spec = spec
-        self._data = arrange(spec.rows)
-        self._priors = _scaled_priors(spec)
+        self._observed = spec.emission.observe(spec.rows)
+        self._priors = _scaled_priors(spec, self._observed)
         self._frame = _pymc_frame(spec) if frame is None else frame
         self.n_dim = len(self._frame.centre)
-        self.block = _pack(self._frame, self._priors, self._data)
+        family, data = self._observed.family, self._observed.data
+        self.plain = isinstance(family, Plain)
+        self.block = _pack(self._frame, self._priors, family, data)
 
     def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Log density (nats) and its gradient at `u`, an unconstrained point of `n_dim` numbers."""
         u, gradient, value = np.array(u, np.float64), np.empty(self.n_dim), np.empty(1)
         addresses = (array.ctypes.data for array in (u, gradient, value, self.block))
-        _PYTHON(compiled()[0].address)(self.n_dim, *addresses)
+        _PYTHON(compiled(plain=self.plain).address)(self.n_dim, *addresses)
         return float(value[0]), gradient
 
     def around(self, parameters: Mapping[str, np.ndarray]) -> "DirectDensity":
         """Return the same density in coordinates in which it is about standard normal at a mode.
 
         They are PyMC's, shifted and stretched by what the posterior would be if the states were
-        known: sums of counts for probabilities, of squares for means and scales.
+        known: sums of counts for probabilities, of squares for locations and scales.
         """
-        rows = self._spec.rows
-        scaled = scaled_parameters(rows, self._spec.transition, parameters)
-        expected, scale = expect(self._data, *scaled), scaled[1]
-        priors = self._priors
-        precision = expected.counts / scale**2 + priors.mean_sigma**-2
-        curvature = 2.0 * expected.counts + priors.scale_beta / scale
-        spread = np.stack([rows.spread / np.sqrt(precision), 1.0 / np.sqrt(curvature)])
+        spec, observed, priors = self._spec, self._observed, self._priors
+        with np.errstate(divide="ignore"):  # a probability may have underflowed to 0
+            potentials = spec.transition.log_potentials(parameters, np)
+        lines = spec.emission.lines(parameters, observed)
+        expected = expect(observed.data, lines, *potentials)
+        location, scale, rate = spec.emission.scaled(parameters, observed.series)
+        curved = curvature(spec.emission.kind, expected.sums, observed.family.gaps, scale, rate)
+        precision = curved[0] + priors.location_sigma**-2
+        df = spec.emission.tails
+        tails = 1.0 if df is None else df / (df + 3.0)  # what is known of a scale by Fisher
+        bends = tails * curved[1] + priors.scale_beta / scale
+        spreads = [observed.series.spread / np.sqrt(precision), 1.0 / np.sqrt(bends)]
+        if len(spec.emission.dims) > len(spreads):
+            spreads.append(1.0 / np.sqrt(curved[2] + priors.rate_sigma**-2))
         simplex = _simplex_spread(priors.simplex, expected)
-        return DirectDensity(self._spec, _Frame(self._unconstrained(parameters), simplex, spread))
+        frame = _Frame(self._unconstrained(parameters), simplex, np.stack(spreads))
+        return DirectDensity(spec, frame)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a point for a chain to start from, standard normal."""
@@ -286,8 +362,8 @@ class DirectDensity:
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
         frame = self._frame
-        n_states, free = frame.spread.shape[1], frame.simplex.shape[1]
-        batch = u.shape[:-1]
+        free = frame.simplex.shape[1]
+        n_states, batch = free + 1, u.shape[:-1]
         n_ratios = (n_states + 1) * free
         ratios = u[..., :n_ratios].reshape(*batch, n_states + 1, free)
         ratios = np.einsum("rij,...rj->...ri", frame.simplex, ratios)
@@ -296,11 +372,12 @@ class DirectDensity:
         others = others + frame.centre[n_ratios:].reshape(frame.spread.shape)
         last = -ratios.sum(axis=-1, keepdims=True)
         probs = np.exp(log_softmax(np.concatenate([ratios, last], axis=-1), axis=-1))
+        location, *positive = self._spec.emission.dims
         return {
             "initial_probs": probs[..., 0, :],
             "transition_probs": probs[..., 1:, :],
-            "mean": others[..., 0, :, :],
-            "scale": np.exp(others[..., 1, :, :]),
+            location: others[..., 0, :, :],
+            **{name: np.exp(others[..., i, :, :]) for i, name in enumerate(positive, start=1)},
         }
 
     def unconstrained(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -313,20 +390,23 @@ class DirectDensity:
         others = away[n_ratios:] / frame.spread.ravel()
         return np.concatenate([ratios.ravel(), others])
 
-    @staticmethod
-    def _unconstrained(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _unconstrained(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the point in PyMC's coordinates."""
         logs = np.log(np.vstack([parameters["initial_probs"], parameters["transition_probs"]]))
         ratios = (logs - logs.mean(axis=-1, keepdims=True))[:, :-1]
-        others = parameters["mean"], np.log(parameters["scale"])
+        location, *positive = self._spec.emission.dims
+        others = parameters[location], *(np.log(parameters[name]) for name in positive)
         return np.concatenate([np.ravel(array) for array in (ratios, *others)])
 
 
 def direct_density(spec: Spec) -> DirectDensity | None:
     """Return the compiled density of this model, or None where there is none."""
-    if type(spec.emission) is not Gaussian or type(spec.transition) is not Sticky:
+    emission = spec.emission
+    if type(emission) not in EMISSIONS.values() or type(spec.transition) is not Sticky:
         return None
-    for name, (distribution, parameters) in _FAMILIES.items():
+    families = {name: _SIMPLEX for name in spec.transition.dims}
+    families |= dict(zip(emission.dims, _LINE, strict=False))
+    for name, (distribution, parameters) in families.items():
         prior = spec.priors[name]
         if prior.distribution != distribution or set(prior.parameters) != parameters:
             return None
@@ -336,11 +416,11 @@ def direct_density(spec: Spec) -> DirectDensity | None:
 def _pymc_frame(spec: Spec) -> _Frame:
     """Frame in which the coordinates are PyMC's own."""
     n_states, n_features = spec.n_states, spec.rows.values.shape[1]
-    free = n_states - 1
+    free, shape = n_states - 1, (len(spec.emission.dims), n_states, n_features)
     return _Frame(
-        np.zeros((n_states + 1) * free + 2 * n_states * n_features),
+        np.zeros((n_states + 1) * free + int(np.prod(shape))),
         np.broadcast_to(np.eye(free), (n_states + 1, free, free)).copy(),
-        np.ones((2, n_states, n_features)),
+        np.ones(shape),
     )
 
 
@@ -357,12 +437,12 @@ def _simplex_spread(prior: np.ndarray, expected: Expectation) -> np.ndarray:
     return np.linalg.cholesky(covariance)
 
 
-def _scaled_priors(spec: Spec) -> _Priors:
-    rows, priors = spec.rows, spec.priors
+def _scaled_priors(spec: Spec, observed: Observed) -> _Priors:
+    rows, series = spec.rows, observed.series
     n_states, shape = spec.n_states, (spec.n_states, spec.rows.values.shape[1])
 
     def parameter(name: str, key: str, full: tuple[int, ...]) -> np.ndarray:
-        value = np.asarray(priors[name].parameters[key], np.float64)
+        value = np.asarray(spec.priors[name].parameters[key], np.float64)
         try:
             value = np.broadcast_to(value, full)
         except ValueError:
@@ -379,22 +459,29 @@ def _scaled_priors(spec: Spec) -> _Priors:
 
     initial_a = parameter("initial_probs", "a", (n_states,))
     transition_a = parameter("transition_probs", "a", (n_states, n_states))
-    mu, sigma = (parameter("mean", key, shape) for key in ("mu", "sigma"))
-    alpha, beta = (parameter("scale", key, shape) for key in ("alpha", "beta"))
+    location, scale, *rate = spec.emission.dims
+    mu, sigma = (parameter(location, key, shape) for key in ("mu", "sigma"))
+    alpha, beta = (parameter(scale, key, shape) for key in ("alpha", "beta"))
+    rate_mu, rate_sigma = np.zeros(shape), np.ones(shape)
     # the likelihood is that of the scaled features
-    constant = -np.sum(rows.observed @ np.log(rows.spread))
+    constant = -np.sum(series.observed @ np.log(series.spread))
     constant -= np.sum(np.log(sigma) + 0.5 * np.log(2.0 * np.pi))
     constant += np.sum(alpha * np.log(beta) - gammaln(alpha))
+    for name in rate:
+        rate_mu, rate_sigma = (parameter(name, key, shape) for key in ("mu", "sigma"))
+        constant -= np.sum(np.log(rate_sigma) + 0.5 * np.log(2.0 * np.pi))
     if n_states > 1:  # one state leaves no simplex to have a density
         for a in (initial_a, *transition_a):
             constant += gammaln(a.sum()) - gammaln(a).sum() + np.log(n_states)
     return _Priors(
         np.vstack([initial_a, transition_a]),
-        (mu - rows.location) / rows.spread,
-        sigma / rows.spread,
+        (mu - series.location) / series.spread,
+        sigma / series.spread,
         alpha.copy(),
-        beta / rows.spread,
-        rows.location,
-        rows.spread,
+        beta / series.spread,
+        rate_mu.copy(),
+        rate_sigma.copy(),
+        series.location,
+        series.spread,
         np.array([constant]),
     )

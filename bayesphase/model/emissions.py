@@ -1,16 +1,12 @@
 """What a state says about the features of a checkpoint: one class per family."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bayesphase.model.innovations import Data, Lines, arrange, log_norm
-from bayesphase.model.lines import LEVEL, REVERSION, WALK, lines_of
-from bayesphase.model.maximise import Fitted, maximise
-from bayesphase.model.passes import Expectation
-from bayesphase.model.priors import Prior
+from bayesphase.model.linear import Linear, Parameters, check_df
+from bayesphase.model.lines import LEVEL, REVERSION, WALK
 from bayesphase.model.rows import Rows
 from bayesphase.model.series import (
     Lag,
@@ -22,104 +18,247 @@ from bayesphase.model.series import (
     series_of_reversions,
 )
 
-Parameters = Mapping[str, Any]
+_STATE_FEATURE = ("state", "feature")
 
 
-class Observed(NamedTuple):
-    """Rows as a family sees them: what it models, and that as the kernels want it.
+@dataclass(frozen=True, kw_only=True)
+class _Levels(Linear):
+    """Independent features about the level of their state."""
 
-    `gaps` (gap) are the different times that a change took.
-    """
-
-    series: Series
-    data: Data
-    gaps: np.ndarray
-
-
-class Linear:
-    """What all families share whose features vary about a line, see `lines`.
-
-    A family says what `kind` of line, and its variables `dims`: the first is the location of the
-    line, the second its scale, and the third, if any, its rate.
-    """
-
-    name: ClassVar[str]
-    kind: ClassVar[int]
-    dims: ClassVar[dict[str, tuple[str, ...]]]
-    df: float | None = None
-
-    # inverse-gamma prior of the scale, in the sizes that `_scale_unit` gives
-    _shape: ClassVar[float] = 1.0
-    _rate: ClassVar[float] = 0.1
+    kind: ClassVar[int] = LEVEL
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"mean": _STATE_FEATURE, "scale": _STATE_FEATURE}
+    # in spreads of the features: mean 0.2, no moments from the second on
+    _shape: ClassVar[float] = 2.0
+    _unit: ClassVar[float] = 0.2
 
     def series(self, rows: Rows) -> Series:
-        """Return what is modelled of the rows."""
-        raise TypeError(f"{type(self).__name__} is no family of its own")
+        """Return the features as they are."""
+        return series_of_levels(rows)
 
-    def observe(self, rows: Rows) -> Observed:
-        """Bring rows into the form that the kernels want."""
-        series = self.series(rows)
-        return Observed(series, *arrange(series, rows.layout))
+    def _size(self, series: Series) -> np.ndarray:
+        return series.spread
 
-    def _scale_unit(self, series: Series) -> np.ndarray:
-        return series.typical
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Distance from the mean."""
+        mean, scale = parameters
+        return values[:, None, :] - mean, scale, rows.observed
 
-    def priors(self, rows: Rows) -> dict[str, Prior]:
-        """Give the default priors for these data."""
-        series = self.series(rows)
-        location, scale, *rate = self.dims
-        defaults = {
-            location: Prior("Normal", mu=series.location, sigma=LOCATION_SPREADS * series.spread),
-            scale: Prior(
-                "InverseGamma", alpha=self._shape, beta=self._rate * self._scale_unit(series)
-            ),
-        }
-        return defaults | {name: Prior("LogNormal", **RATE_PRIOR) for name in rate}
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Features are mean and noise."""
+        mean, scale = parameters
+        return mean + scale * noise
 
-    def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
-        """Return location, scale and rate (state, feature) of the scaled features."""
-        location, scale, *rate = (parameters[name] for name in self.dims)
-        return (
-            (location - series.location) / series.spread,
-            scale / series.spread,
-            rate[0] if rate else np.ones(scale.shape),
-        )
 
-    def lines(self, parameters: Parameters, observed: Observed) -> Lines:
-        """Return the lines of the scaled features."""
-        scaled = self.scaled(parameters, observed.series)
-        df = self.df or 0.0
-        return lines_of(self.kind, *scaled, observed.gaps, df, log_norm(df))
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(_Levels):
+    """Independent normal features: y[row, d] ~ Normal(mean[z, d], scale[z, d]).
 
-    def maximise(
-        self, observed: Observed, expected: Expectation
-    ) -> tuple[dict[str, np.ndarray], float]:
-        """M-step: parameters that fit best what is `expected` of the states of the rows.
+    `mean` has dims (state, feature), the features' units; so has `scale`, a standard deviation.
+    The default priors are set by location and spread of the data: means anywhere within a few
+    spreads, scales inverse-gamma, which keeps a state that holds few or equal checkpoints from
+    collapsing to a scale of 0.
+    """
 
-        Returns
-        -------
-        parameters : dict
-        log_prior : float
-            Of the location and the logarithms of scale and rate, which is what the sampler moves,
-            under the default priors, up to a constant.
+    name: ClassVar[str] = "gaussian"
+
+    def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:
+        """Log p(y | z = k) of every row; missing features add 0.
+
+        Written as products with the sufficient statistics (y², y, 1), several times as fast as
+        broadcasting. Location and spread are taken out first, so that little cancels.
+        Arguments and result as in `Linear.log_density`.
         """
-        series = observed.series
-        prior = self._shape, self._rate * self._scale_unit(series) / series.spread
-        found = maximise(self.kind, expected.sums, observed.gaps, prior)
-        values = (
-            series.location + series.spread * found.location,
-            series.spread * found.scale,
-            found.rate,
-        )
-        return dict(zip(self.dims, values, strict=False)), found.log_prior
+        z = np.where(rows.observed, 1.0, 0.0) * ((values - rows.location) / rows.spread)
+        mean = (parameters["mean"] - rows.location) / rows.spread
+        log_scale = xp.log(parameters["scale"])
+        precision = xp.exp(-2.0 * (log_scale - np.log(rows.spread)))
+        constant = mean**2 * precision + 2.0 * log_scale + np.log(2.0 * np.pi)
+        if rows.complete:
+            constant = constant.sum(axis=1)[None, :]
+        else:
+            constant = rows.observed.astype(np.float64) @ constant.T
+        return z @ (mean * precision).T - 0.5 * (z**2 @ precision.T + constant)
 
-    def jitter(
-        self, rng: np.random.Generator, parameters: Parameters, size: float
-    ) -> dict[str, np.ndarray]:
-        """Move parameters by about `size` standard deviations of a checkpoint."""
-        location, *positive = self.dims
-        scale = parameters[positive[0]]
-        moved = {location: parameters[location] + size * scale * rng.normal(size=scale.shape)}
-        for name in positive:
-            moved[name] = parameters[name] * np.exp(size * rng.normal(size=scale.shape))
-        return moved
+
+@dataclass(frozen=True, kw_only=True)
+class StudentT(_Levels):
+    """Independent features with heavy tails, so that outliers need no state of their own.
+
+    y[row, d] ~ StudentT(df, mean[z, d], scale[z, d]); otherwise as `Gaussian`.
+
+    Parameters
+    ----------
+    df : float
+        Degrees of freedom; positive.
+    """
+
+    df: float = 4.0
+    name: ClassVar[str] = "student_t"
+
+    def __post_init__(self) -> None:  # noqa: D105
+        check_df(self.df)
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations."""
+        return self.df
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomWalk(Linear):
+    """Features that drift: a random walk whose drift and noise belong to the phase.
+
+    The change of a feature over a gap g since it was last observed, in units of the median gap
+    between checkpoints, is drift[z, d] g + scale[z, d] sqrt(g) e, which holds for gaps of any
+    length; e is standard Student-t. The state is that of the checkpoint at the end of the change.
+    The first value of a run is conditioned on.
+
+    `drift` (state, feature) is per median gap; `scale` (state, feature) per its square root.
+
+    Parameters
+    ----------
+    df : float or None
+        Degrees of freedom of the innovations e; None for normal ones.
+    """
+
+    df: float | None = 4.0
+    name: ClassVar[str] = "random_walk"
+    kind: ClassVar[int] = WALK
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"drift": _STATE_FEATURE, "scale": _STATE_FEATURE}
+
+    def __post_init__(self) -> None:  # noqa: D105
+        check_df(self.df)
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations."""
+        return self.df
+
+    def series(self, rows: Rows) -> Series:
+        """Return the changes of the features."""
+        return series_of_changes(rows)
+
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Change without its drift."""
+        drift, scale = parameters
+        at = lag(rows)
+        gap = at.gap[:, None, :]
+        return at.change(values)[:, None, :] - drift * gap, scale * np.sqrt(gap), at.known
+
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Add up drift and noise from one checkpoint of a run to the next."""
+        drift, scale = parameters
+        values, gap, first = _begun(rows)
+        change = drift * gap[:, None] + scale * np.sqrt(gap)[:, None] * noise
+        for row in np.flatnonzero(~first):
+            values[row] = values[row - 1] + change[row]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoRegressive(Linear):
+    """Features that return to the level of their phase, at its rate and with its noise.
+
+    An Ornstein-Uhlenbeck process (Uhlenbeck & Ornstein 1930, doi:10.1103/PhysRev.36.823) seen at
+    checkpoints any distance g apart: the expected change is (exp(-rate g) - 1) (y - level), and its
+    standard deviation scale sqrt((1 - exp(-2 rate g)) / (2 rate)). At even gaps it is the
+    autoregression of order one with coefficient exp(-rate g); where the rate is near 0 it is a
+    random walk. Gaps are in units of the median gap between checkpoints.
+
+    With ``differences=1`` it is not a feature that reverts but its speed, the change per median
+    gap: a trend that lasts, whatever its shape, is then no reason for a new phase.
+
+    `level`, `rate` and `scale` have dims (state, feature); `rate` is per median gap.
+
+    Parameters
+    ----------
+    df : float or None
+        Degrees of freedom of Student-t innovations; None for normal ones.
+    differences : {0, 1}
+    """
+
+    df: float | None = 4.0
+    differences: int = 0
+    name: ClassVar[str] = "autoregressive"
+    kind: ClassVar[int] = REVERSION
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "level": _STATE_FEATURE,
+        "scale": _STATE_FEATURE,
+        "rate": _STATE_FEATURE,
+    }
+
+    def __post_init__(self) -> None:  # noqa: D105
+        check_df(self.df)
+        if self.differences not in (0, 1):
+            raise ValueError(f"differences must be 0 or 1, got {self.differences!r}")
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations."""
+        return self.df
+
+    def _reverting(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
+        """What returns to its level, and how it lags."""
+        at = lag(rows)
+        if not self.differences:
+            return values, at
+        return at.change(values) / at.gap, lag_of_speeds(rows, at)
+
+    def series(self, rows: Rows) -> Series:
+        """Return changes and what they depart from."""
+        return series_of_reversions(*self._reverting(rows.values, rows))
+
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Change without the part that the distance from the level explains."""
+        level, scale, rate = parameters
+        y, at = self._reverting(values, rows)
+        pull, spread = _reversion(rate, at.gap[:, None, :], xp)
+        distance = at.previous(y)[:, None, :] - level
+        return at.change(y)[:, None, :] - pull * distance, scale * spread, at.known
+
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Follow the process from one checkpoint of a run to the next."""
+        level, scale, rate = parameters
+        shock = scale * noise
+        values, gap, first = _begun(rows)
+        if not self.differences:
+            pull, spread = _reversion(rate, gap[:, None], np)
+            for row in np.flatnonzero(~first):
+                away = values[row - 1] - level[row]
+                values[row] = values[row - 1] + pull[row] * away + shock[row] * spread[row]
+            return values
+        between = 0.5 * (gap + np.append(0.0, gap[:-1]))
+        pull, spread = _reversion(rate, np.maximum(between, 1e-12)[:, None], np)
+        speed = lag(rows).change(rows.values) / gap[:, None]  # the second row's is as observed
+        second = np.append(False, first[:-1])
+        for row in np.flatnonzero(~first):
+            if not second[row]:
+                away = speed[row - 1] - level[row]
+                speed[row] = speed[row - 1] + pull[row] * away + shock[row] * spread[row]
+            values[row] = values[row - 1] + speed[row] * gap[row]
+        return values
+
+
+def _reversion(rate: Any, gap: Any, xp: Any) -> tuple[Any, Any]:
+    """Share of a distance that is lost over a gap, negative, and the spread that is gained."""
+    return xp.expm1(-rate * gap), xp.sqrt(-xp.expm1(-2.0 * rate * gap) / (2.0 * rate))
+
+
+def _begun(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows as they begin: first values of runs, gaps (row) since the last row, and first rows."""
+    first = np.zeros(len(rows.values), bool)
+    first[rows.layout.starts] = True
+    gap = np.where(first, 1.0, np.diff(rows.time, prepend=rows.time[0]) / rows.step_unit)
+    values = np.where(rows.observed, rows.values, rows.location)
+    return values, gap, first
+
+
+EMISSIONS: dict[str, type[Linear]] = {
+    family.name: family for family in (Gaussian, StudentT, RandomWalk, AutoRegressive)
+}

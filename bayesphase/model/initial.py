@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesphase.model.checks import check_count
-from bayesphase.model.emissions import Gaussian
-from bayesphase.model.gaussian import Data, arrange, expect, scaled_parameters, sum_up
+from bayesphase.model.linear import Linear, Observed
+from bayesphase.model.lines import flat_lines
+from bayesphase.model.passes import expect, sum_up
 from bayesphase.model.rows import Rows
 from bayesphase.model.transitions import Sticky
 
@@ -38,7 +39,7 @@ def starting_points(
     rows: Rows,
     n_states: int,
     *,
-    emission: Gaussian,
+    emission: Linear,
     transition: Sticky,
     n_restarts: int,
     rng: np.random.Generator,
@@ -56,12 +57,13 @@ def starting_points(
         If `n_restarts` is no integer of at least 1.
     """
     check_count("n_restarts", n_restarts, least=1)
-    data = arrange(rows)
+    observed = emission.observe(rows)
+    looks = _looks(observed)
     climbs = []
     for attempt in range(TRIED_PER_RESTART * n_restarts):
-        partition = _by_look if attempt % 2 == 0 else _by_time
-        states = partition(rows, n_states, rng)
-        climbs.append(_Climb(rows, data, states, n_states, emission, transition))
+        by_look = attempt % 2 == 0
+        states = _by_look(looks, n_states, rng) if by_look else _by_time(rows, n_states, rng)
+        climbs.append(_Climb(observed, states, n_states, emission, transition))
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
         best = sorted(climbs, key=lambda climb: -climb.log_density)[:n_restarts]
@@ -69,10 +71,18 @@ def starting_points(
     return sorted(starts, key=lambda start: -start.log_density)
 
 
-def _by_look(rows: Rows, n_states: int, rng: np.random.Generator) -> np.ndarray:
+def _looks(observed: Observed) -> np.ndarray:
+    """What checkpoints look like (row, feature): levels, or how large changes are and which way."""
+    series = observed.series
+    if not series.gap.size:
+        return (series.values - series.location) / series.spread * series.observed
+    change = series.values / np.sqrt(series.gap) / series.typical
+    return np.arcsinh(change) * series.observed
+
+
+def _by_look(z: np.ndarray, n_states: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.cluster.vq import ClusterError, kmeans2, vq
 
-    z = rows.scaled
     some = z[rng.choice(len(z), min(len(z), _LOOKED_AT), replace=False)]
     n_clusters = min(n_states, len(np.unique(some, axis=0)))
     while True:
@@ -95,30 +105,33 @@ class _Climb:
 
     def __init__(
         self,
-        rows: Rows,
-        data: Data,
+        observed: Observed,
         states: np.ndarray,
         n_states: int,
-        emission: Gaussian,
+        emission: Linear,
         transition: Sticky,
     ) -> None:
-        self._rows, self._data, self._emission, self._transition = rows, data, emission, transition
-        self._expected = sum_up(rows, np.eye(n_states)[states])
+        self._observed, self._emission, self._transition = observed, emission, transition
+        shape = (n_states, observed.series.values.shape[1])
+        self._expected = sum_up(
+            observed.data, flat_lines(observed.family, shape), np.eye(n_states)[states]
+        )
         self._parameters: dict[str, np.ndarray] = {}
         self.log_density = -np.inf
 
     def run(self, max_steps: int, *, tolerance: float = 1e-3) -> "_Climb":
         """Climb until a step gains less than `tolerance` nats."""
-        rows = self._rows
+        observed = self._observed
         for _ in range(max_steps):
             expected = self._expected
-            emission, emission_prior = self._emission.maximise(rows, expected)
+            emission, emission_prior = self._emission.maximise(observed, expected)
             transition, transition_prior = self._transition.maximise(
                 expected.transitions, expected.first_states
             )
             parameters = {**transition, **emission}
-            scaled = scaled_parameters(rows, self._transition, parameters)
-            self._expected = expect(self._data, *scaled)
+            potentials = self._transition.log_potentials(parameters, np)
+            lines = self._emission.lines(parameters, observed)
+            self._expected = expect(observed.data, lines, *potentials)
             log_density = self._expected.log_likelihood.sum() + emission_prior + transition_prior
             gained = log_density - self.log_density
             self.log_density = float(log_density)

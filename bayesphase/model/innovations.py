@@ -9,12 +9,13 @@ with missing ones 0.
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 from scipy.special import gammaln
 
 from bayesphase.model.forward_backward import PAD
 from bayesphase.model.lanes import Layout, in_lane_order
 from bayesphase.model.series import Series
-from bayesphase.model.simd import LANES, fill, inner, kernel, load, log, store, total
+from bayesphase.model.simd import LANES, OPTIONS, fill, inner, kernel, load, log, store, total
 
 # rows that are summed over before the next feature: they stay in the innermost cache
 _BLOCK = 128
@@ -40,6 +41,13 @@ class Data(NamedTuple):
     begins: np.ndarray
     place: np.ndarray
     layout: Layout
+
+
+class Constants(NamedTuple):
+    """Independent normal features: `mean` and `scale` (state, feature)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
 
 
 class Lines(NamedTuple):
@@ -75,6 +83,7 @@ class Sums(NamedTuple):
     products: np.ndarray
 
 
+COUNTS, WEIGHTS, VALUES, SQUARES, PREVIOUS, PREVIOUS_SQUARES, PRODUCTS = range(7)
 _N_SUMS = 7
 
 
@@ -123,51 +132,59 @@ def log_norm(df: float) -> float:
     return float(gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(df * np.pi))
 
 
-@inner
-def _plain(data: Any, lines: Any) -> bool:
-    """Whether the features are normal about constants."""
-    return lines.df == 0.0 and data.previous.shape[0] == 0 and data.gap_class.shape[0] == 0
+# Which code is compiled depends on the type of `lines`: a fit of normal features about constants
+# does not wait for the rest.
+
+
+def log_emission(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+    """Log density (state, row) of `n_rows` from row `first` on, and of a few after these."""
+    (_log_normal if isinstance(lines, Constants) else _log_any)(data, first, n_rows, lines, out)
+
+
+@overload(log_emission, jit_options=OPTIONS)
+def _log_emission(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
+    if lines.instance_class is Constants:
+        return lambda data, first, n_rows, lines, out: _log_normal(data, first, n_rows, lines, out)
+    return lambda data, first, n_rows, lines, out: _log_any(data, first, n_rows, lines, out)
 
 
 @kernel
-def log_emission(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
-    """Log density (state, row) of `n_rows` from row `first` on, and of a few after these."""
-    if _plain(data, lines):
-        _log_normal(data, first, n_rows, lines, out)
-    else:
-        _log_any(data, first, n_rows, lines, out)
-
-
-@inner
 def _log_normal(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
-    n_states, n_features = lines.scale.shape[1:]
+    mean, scale = lines.mean, lines.scale
+    n_states, n_features = mean.shape
     complete = presence.shape[0] == 0
-    slope, offset = np.empty((n_states, n_features)), np.empty((n_states, n_features))
-    constant, at_all = np.empty((n_states, n_features)), np.zeros(n_states)
+    slope, offset = np.empty(mean.shape), np.empty(mean.shape)
+    constant, at_all = np.empty(mean.shape), np.zeros(n_states)
     for k in range(n_states):
         for d in range(n_features):
-            slope[k, d] = np.sqrt(0.5) / lines.scale[0, k, d]
-            offset[k, d] = lines.intercept[0, k, d] * slope[k, d]
-            constant[k, d] = lines.log_norm - np.log(lines.scale[0, k, d])
+            slope[k, d] = np.sqrt(0.5) / scale[k, d]
+            offset[k, d] = mean[k, d] * slope[k, d]
+            constant[k, d] = -np.log(scale[k, d]) - 0.5 * np.log(2.0 * np.pi)
             at_all[k] += constant[k, d]
-    for row in range(0, n_rows + LANES, LANES):
+    # two vectors of rows at a time: each parameter is read once for both
+    for row in range(0, n_rows + LANES, 2 * LANES):
         for k in range(n_states):
             if complete:
-                density = fill(at_all[k])
+                one = other = fill(at_all[k])
                 for d in range(n_features):
-                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
-                    density = density - z * z
+                    at = d * n_columns + first + row
+                    z_1 = load(values, (at,)) * slope[k, d] - offset[k, d]
+                    z_2 = load(values, (at + LANES,)) * slope[k, d] - offset[k, d]
+                    one, other = one - z_1 * z_1, other - z_2 * z_2
             else:
-                density = fill(0.0)
+                one = other = fill(0.0)
                 for d in range(n_features):
-                    z = load(values, (d * n_columns + first + row,)) * slope[k, d] - offset[k, d]
-                    observed = load(presence, (d * n_columns + first + row,))
-                    density = density + (constant[k, d] - z * z) * observed
-            store(out, (k, row), density)
+                    at = d * n_columns + first + row
+                    z_1 = load(values, (at,)) * slope[k, d] - offset[k, d]
+                    z_2 = load(values, (at + LANES,)) * slope[k, d] - offset[k, d]
+                    one = one + (constant[k, d] - z_1 * z_1) * load(presence, (at,))
+                    other = other + (constant[k, d] - z_2 * z_2) * load(presence, (at + LANES,))
+            store(out, (k, row), one)
+            store(out, (k, row + LANES), other)
 
 
-@inner
+@kernel
 def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
     n_states, n_features = lines.scale.shape[1:]
@@ -206,21 +223,28 @@ def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
 
 
 @inner
-def new_sums(data: Any, lines: Any) -> Any:
+def new_sums(n_gaps: int, n_states: int, n_features: int) -> Any:
     """Room for the sums (kind, gap, state, feature, lane), all 0."""
-    n_gaps, n_states, n_features = lines.scale.shape
     return np.zeros((_N_SUMS, n_gaps, n_states, n_features + n_features % 2, LANES))
 
 
-@inner
 def add_up(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
     """Add the rows of a group to `sums`, weighted with their `probs` (state, row)."""
-    if _plain(data, lines):
+    raise TypeError("for compiled code")
+
+
+@overload(add_up, jit_options=OPTIONS)
+def _add_up(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> Any:
+    def normal(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> None:
         _add_up_normal(data, first, n_rows, probs, sums)
-    elif data.gap_class.shape[0] == 0:
-        _add_up_even(data, first, n_rows, lines, probs, sums)
-    else:
-        _add_up_any(data, first, n_rows, lines, probs, sums)
+
+    def general(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> None:
+        if data.gap_class.shape[0] == 0:
+            _add_up_even(data, first, n_rows, lines, probs, sums)
+        else:
+            _add_up_any(data, first, n_rows, lines, probs, sums)
+
+    return normal if lines.instance_class is Constants else general
 
 
 @inner
@@ -238,27 +262,46 @@ def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) ->
                 continue
             for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
                 one, other = d * n_columns + first, (d + 1) * n_columns + first
-                value_1, value_2 = load(sums, (2, 0, k, d, 0)), load(sums, (2, 0, k, d + 1, 0))
-                square_1, square_2 = load(sums, (3, 0, k, d, 0)), load(sums, (3, 0, k, d + 1, 0))
-                for row in range(start, stop, LANES):
-                    p = load(probs, (k, row))
+                # two rows at a time, each with sums of its own: one sum waits for its last addition
+                value_1 = value_2 = square_1 = square_2 = fill(0.0)
+                value_3 = value_4 = square_3 = square_4 = fill(0.0)
+                for row in range(start, stop, 2 * LANES):
+                    p, q = load(probs, (k, row)), load(probs, (k, row + LANES))
                     y_1, y_2 = load(values, (one + row,)), load(values, (other + row,))
+                    y_3 = load(values, (one + row + LANES,))
+                    y_4 = load(values, (other + row + LANES,))
                     value_1, value_2 = value_1 + p * y_1, value_2 + p * y_2
+                    value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
                     square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
-                store(sums, (2, 0, k, d, 0), value_1)
-                store(sums, (2, 0, k, d + 1, 0), value_2)
-                store(sums, (3, 0, k, d, 0), square_1)
-                store(sums, (3, 0, k, d + 1, 0), square_2)
+                    square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
+                store(
+                    sums, (VALUES, 0, k, d, 0), load(sums, (VALUES, 0, k, d, 0)) + value_1 + value_3
+                )
+                store(
+                    sums,
+                    (VALUES, 0, k, d + 1, 0),
+                    load(sums, (VALUES, 0, k, d + 1, 0)) + value_2 + value_4,
+                )
+                store(
+                    sums,
+                    (SQUARES, 0, k, d, 0),
+                    load(sums, (SQUARES, 0, k, d, 0)) + square_1 + square_3,
+                )
+                store(
+                    sums,
+                    (SQUARES, 0, k, d + 1, 0),
+                    load(sums, (SQUARES, 0, k, d + 1, 0)) + square_2 + square_4,
+                )
             for d in range(n_features):
-                count = load(sums, (0, 0, k, d, 0))
+                count = load(sums, (COUNTS, 0, k, d, 0))
                 if complete:
                     count = count + weight
                 else:
                     at = d * n_columns + first
                     for row in range(start, stop, LANES):
                         count = count + load(probs, (k, row)) * load(presence, (at + row,))
-                store(sums, (0, 0, k, d, 0), count)
-                store(sums, (1, 0, k, d, 0), count)
+                store(sums, (COUNTS, 0, k, d, 0), count)
+                store(sums, (WEIGHTS, 0, k, d, 0), count)
 
 
 @inner
@@ -270,10 +313,13 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
         for d in range(n_features):
             inverse = 1.0 / lines.scale[0, k, d]
             intercept, slope = lines.intercept[0, k, d], lines.slope[0, k, d]
-            count, weight = load(sums, (0, 0, k, d, 0)), load(sums, (1, 0, k, d, 0))
-            value, square = load(sums, (2, 0, k, d, 0)), load(sums, (3, 0, k, d, 0))
-            before, before_square = load(sums, (4, 0, k, d, 0)), load(sums, (5, 0, k, d, 0))
-            product = load(sums, (6, 0, k, d, 0))
+            count, weight = load(sums, (COUNTS, 0, k, d, 0)), load(sums, (WEIGHTS, 0, k, d, 0))
+            value, square = load(sums, (VALUES, 0, k, d, 0)), load(sums, (SQUARES, 0, k, d, 0))
+            before, before_square = (
+                load(sums, (PREVIOUS, 0, k, d, 0)),
+                load(sums, (PREVIOUS_SQUARES, 0, k, d, 0)),
+            )
+            product = load(sums, (PRODUCTS, 0, k, d, 0))
             for row in range(0, n_rows, LANES):
                 at = d * n_columns + first + row
                 p, y = load(probs, (k, row)), load(data.values, (at,))
@@ -291,13 +337,13 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
                 if data.previous.shape[0] > 0:
                     before, before_square = before + p * x, before_square + (p * x) * x
                     product = product + (p * x) * y
-            store(sums, (0, 0, k, d, 0), count)
-            store(sums, (1, 0, k, d, 0), weight)
-            store(sums, (2, 0, k, d, 0), value)
-            store(sums, (3, 0, k, d, 0), square)
-            store(sums, (4, 0, k, d, 0), before)
-            store(sums, (5, 0, k, d, 0), before_square)
-            store(sums, (6, 0, k, d, 0), product)
+            store(sums, (COUNTS, 0, k, d, 0), count)
+            store(sums, (WEIGHTS, 0, k, d, 0), weight)
+            store(sums, (VALUES, 0, k, d, 0), value)
+            store(sums, (SQUARES, 0, k, d, 0), square)
+            store(sums, (PREVIOUS, 0, k, d, 0), before)
+            store(sums, (PREVIOUS_SQUARES, 0, k, d, 0), before_square)
+            store(sums, (PRODUCTS, 0, k, d, 0), product)
 
 
 @inner
@@ -316,18 +362,18 @@ def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums
                     x = data.previous[at]
                 if presence.shape[0] > 0:
                     p *= presence[at]
-                sums[0, gap, k, d, 0] += p
+                sums[COUNTS, gap, k, d, 0] += p
                 if df > 0.0:
                     z = (y - x * lines.slope[gap, k, d] - lines.intercept[gap, k, d]) / (
                         lines.scale[gap, k, d]
                     )
                     p *= (df + 1.0) / (z * z + df)
-                sums[1, gap, k, d, 0] += p
-                sums[2, gap, k, d, 0] += p * y
-                sums[3, gap, k, d, 0] += p * y * y
-                sums[4, gap, k, d, 0] += p * x
-                sums[5, gap, k, d, 0] += p * x * x
-                sums[6, gap, k, d, 0] += p * x * y
+                sums[WEIGHTS, gap, k, d, 0] += p
+                sums[VALUES, gap, k, d, 0] += p * y
+                sums[SQUARES, gap, k, d, 0] += p * y * y
+                sums[PREVIOUS, gap, k, d, 0] += p * x
+                sums[PREVIOUS_SQUARES, gap, k, d, 0] += p * x * x
+                sums[PRODUCTS, gap, k, d, 0] += p * x * y
 
 
 @inner

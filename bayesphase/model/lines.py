@@ -10,35 +10,64 @@ gap since the last observation, and e standard normal or Student-t:
   which is the walk without drift where r is 0.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 
-from bayesphase.model.innovations import Lines
-from bayesphase.model.simd import inner, kernel
+from bayesphase.model.innovations import Constants, Lines
+from bayesphase.model.simd import OPTIONS, kernel
 
 LEVEL, WALK, REVERSION = 0, 1, 2
 
 
-@kernel
-def lines_of(
-    kind: int, location: Any, scale: Any, rate: Any, gaps: Any, df: float, log_norm: float
-) -> Any:
-    """Lines of scaled features.
+class Plain(NamedTuple):
+    """The family of independent normal features about a level; `gaps` (gap) has one entry."""
+
+    gaps: np.ndarray
+
+
+class Family(NamedTuple):
+    """Any family: its `kind` of line, the `gaps` (gap) that there are, and tails as in `Lines`."""
+
+    gaps: np.ndarray
+    kind: int
+    df: float
+    log_norm: float
+
+
+def lines_of(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+    """Lines of scaled features, `Constants` of a `Plain` family.
 
     Parameters
     ----------
-    kind : int
+    family : Plain or Family
     location, scale, rate : ndarray (state, feature)
         `rate` is of no matter but to a reversion.
-    gaps : ndarray (gap)
-    df, log_norm : float
-        See `Lines`.
-
-    Returns
-    -------
-    Lines
     """
+    if isinstance(family, Plain):
+        return Constants(location, scale)
+    return _lines(family, location, scale, rate)
+
+
+def flat_lines(family: Plain | Family, shape: tuple[int, int]) -> Any:
+    """Lines that are all the same, and normal, for sums that nothing is known for yet."""
+    if isinstance(family, Plain):
+        return Constants(np.zeros(shape), np.ones(shape))
+    zeros = np.zeros((len(family.gaps), *shape))
+    return Lines(zeros, zeros, zeros + 1.0, 0.0, 0.0)
+
+
+@overload(lines_of, jit_options=OPTIONS)
+def _lines_of(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+    if family.instance_class is Plain:
+        return lambda family, location, scale, rate: Constants(location, scale)
+    return lambda family, location, scale, rate: _lines(family, location, scale, rate)
+
+
+@kernel
+def _lines(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+    kind, gaps = family.kind, family.gaps
     n_states, n_features = location.shape
     intercept = np.zeros((gaps.shape[0], n_states, n_features))
     slope, spread = np.zeros(intercept.shape), np.empty(intercept.shape)
@@ -56,14 +85,42 @@ def lines_of(
                     pull = np.expm1(-r * gap)
                     intercept[c, k, d], slope[c, k, d] = -pull * location[k, d], pull
                     spread[c, k, d] = scale[k, d] * np.sqrt(-np.expm1(-2.0 * r * gap) / (2.0 * r))
-    return Lines(intercept, slope, spread, df, log_norm)
+    return Lines(intercept, slope, spread, family.df, family.log_norm)
 
 
-@inner
-def pull_back(
-    kind: int, sums: Any, lines: Any, location: Any, rate: Any, gaps: Any
-) -> tuple[Any, Any, Any]:
+def pull_back(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
     """Gradients of the log-likelihood in `location`, log scale and log rate (state, feature)."""
+    raise TypeError("for compiled code")
+
+
+@overload(pull_back, jit_options=OPTIONS)
+def _pull_back(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
+    def plain(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
+        return _pull_back_constants(sums, lines)
+
+    def general(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
+        return _pull_back_lines(family, sums, lines, location, rate)
+
+    return plain if family.instance_class is Plain else general
+
+
+@kernel
+def _pull_back_constants(sums: Any, lines: Any) -> Any:
+    mean = lines.mean
+    n_states, n_features = mean.shape
+    to_location, to_scale = np.empty(mean.shape), np.empty(mean.shape)
+    for k in range(n_states):
+        for d in range(n_features):
+            m, precision = mean[k, d], 1.0 / lines.scale[k, d] ** 2
+            n, y = sums.counts[0, k, d], sums.values[0, k, d]
+            to_location[k, d] = precision * (y - m * n)
+            to_scale[k, d] = precision * (sums.squares[0, k, d] - 2.0 * m * y + m * m * n) - n
+    return to_location, to_scale, to_scale
+
+
+@kernel
+def _pull_back_lines(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
+    kind, gaps = family.kind, family.gaps
     n_states, n_features = location.shape
     to_location = np.zeros((n_states, n_features))
     to_scale, to_rate = np.zeros(to_location.shape), np.zeros(to_location.shape)
@@ -92,3 +149,23 @@ def pull_back(
                     to_location[k, d] -= by_a * b
                     to_rate[k, d] += r * (gap * decay * (by_a * m - by_b) + by_scale * widening)
     return to_location, to_scale, to_rate
+
+
+def curvature(
+    kind: int, sums: Any, gaps: np.ndarray, scale: np.ndarray, rate: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sharply the likelihood bends in `location`, log scale and log rate, about.
+
+    Precisions (state, feature) where the states are known and parameters do not go together.
+    """
+    gap = gaps[:, None, None]
+    bend_scale = 2.0 * sums.counts.sum(axis=0)
+    if kind == LEVEL:
+        return (sums.weights / scale**2).sum(axis=0), bend_scale, np.ones(scale.shape)
+    if kind == WALK:
+        return (gap * sums.weights / scale**2).sum(axis=0), bend_scale, np.ones(scale.shape)
+    decay, pull = np.exp(-rate * gap), np.expm1(-rate * gap)
+    variance = scale**2 * -np.expm1(-2.0 * rate * gap) / (2.0 * rate)
+    away = np.maximum(sums.previous_squares - sums.previous**2 / np.maximum(sums.weights, 1.0), 0.0)
+    by_rate = (rate * gap * decay) ** 2 * away / variance
+    return (pull**2 * sums.weights / variance).sum(axis=0), bend_scale, by_rate.sum(axis=0)

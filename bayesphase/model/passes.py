@@ -18,7 +18,7 @@ from bayesphase.model.forward_backward import (
     scaled,
     weigh,
 )
-from bayesphase.model.innovations import Lines, Sums, add_up, finish, log_emission, new_sums
+from bayesphase.model.innovations import Sums, add_up, finish, log_emission, new_sums
 from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, smooth_run
 from bayesphase.model.simd import LANES, inner, kernel
@@ -82,7 +82,7 @@ def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
     Parameters
     ----------
     data : Data
-    lines : Lines
+    lines : Constants or Lines
         Of the scaled features.
     log_transition : ndarray (gap, state, state)
     log_initial : ndarray (state)
@@ -91,12 +91,12 @@ def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
     -------
     Expectation
     """
-    n_states, n_features = lines.scale.shape[1:]
+    n_states, n_features = log_initial.shape[0], lines.scale.shape[-1]
     layout = data.layout
     n_runs, n_gaps = layout.lengths.shape[0], log_transition.shape[0]
     log_likelihood = np.empty(n_runs)
     expected = np.zeros((n_runs, n_gaps, n_states, n_states))
-    sums = new_sums(data, lines)
+    sums = new_sums(lines.scale.size // (n_states * n_features), n_states, n_features)
     first_states = np.empty(n_states)
     first_states[:] = 0.0
     potentials = scaled(log_transition, log_initial)
@@ -139,7 +139,7 @@ def draw_paths(
     """
     layout = data.layout
     potentials = scaled(log_transition, log_initial)
-    room = new_group(lines.scale.shape[1], most_rows(layout))
+    room = new_group(log_initial.shape[0], most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
@@ -161,7 +161,7 @@ def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, 
     n_runs = layout.lengths.shape[0]
     log_likelihood = np.empty(n_runs)
     potentials = scaled(log_transition, log_initial)
-    room = new_group(lines.scale.shape[1], most_rows(layout))
+    room = new_group(log_initial.shape[0], most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
@@ -175,26 +175,25 @@ def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, 
 
 
 @kernel
-def sum_up(data: Any, lines: Any, state_probs: Any, log_transition: Any) -> Any:
-    """Sums at given probabilities (row, state) of the states, as from normal features.
+def sum_up(data: Any, lines: Any, state_probs: Any) -> Any:
+    """Sum up with given probabilities (row, state) of the states.
 
-    The log-likelihood is minus infinity, and no transition is known; `lines` and `log_transition`
-    say the sizes.
+    The log-likelihood is minus infinity, and no transition is known. `lines` must be normal.
     """
-    n_states, n_features = lines.scale.shape[1:]
+    n_states, n_features = state_probs.shape[1], lines.scale.shape[-1]
     layout = data.layout
-    sums, first_states = new_sums(data, lines), np.zeros(n_states)
-    normal = Lines(lines.intercept, lines.slope, lines.scale, 0.0, 0.0)
+    sums = new_sums(lines.scale.size // (n_states * n_features), n_states, n_features)
     probs = np.zeros((n_states, most_rows(layout) + PAD))
     for index in range(data.begins.shape[0] - 1):
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
         for k in range(n_states):
             for row in range(n_rows):
                 probs[k, row] = state_probs[data.place[first + row], k]
-            for row in range(n_rows, n_rows + LANES):
+            for row in range(n_rows, n_rows + PAD):
                 probs[k, row] = 0.0
-        add_up(data, first, n_rows, normal, probs, sums)
+        add_up(data, first, n_rows, lines, probs, sums)
+    first_states = np.zeros(n_states)
     for start in layout.starts:
         first_states += state_probs[start]
-    log_likelihood, transitions = np.full(1, -np.inf), np.zeros(log_transition.shape)
-    return Expectation(log_likelihood, finish(sums, n_features), first_states, transitions)
+    transitions = np.zeros((1, n_states, n_states))
+    return Expectation(np.full(1, -np.inf), finish(sums, n_features), first_states, transitions)

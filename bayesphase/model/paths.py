@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.model import gaussian
+from bayesphase.model import passes
 from bayesphase.model.decoding import viterbi
-from bayesphase.model.gaussian import arrange
+from bayesphase.model.innovations import log_emission
+from bayesphase.model.linear import Observed
 from bayesphase.model.relabel import permutations, rename
-from bayesphase.model.rows import Rows
 from bayesphase.model.spec import Spec
 
 # draws that the posterior mean of the log-potentials is taken over
@@ -56,20 +56,21 @@ def draw_paths(
     }
     # a seed per draw: what is drawn does not depend on how draws are shared out over threads
     seeds = seed.spawn(n_draws)
-    rows = spec.rows
-    data = arrange(rows)
+    rows, observed = spec.rows, spec.emission.observe(spec.rows)
     states = np.empty((n_draws, len(rows.values)), np.int8)
     log_likelihood = np.empty((n_draws, len(rows.layout.starts)))
 
     def one(draw: int) -> None:
         parameters = {name: values[draw] for name, values in flat.items()}
-        scaled = gaussian.scaled_parameters(rows, spec.transition, parameters)
+        lines, potentials = at_parameters(spec, observed, parameters)
         uniforms = np.random.default_rng(seeds[draw]).random(len(rows.values))
-        gaussian.draw_paths(data, *scaled, uniforms, states[draw], log_likelihood[draw])
+        passes.draw_paths(
+            observed.data, lines, *potentials, uniforms, states[draw], log_likelihood[draw]
+        )
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         list(pool.map(one, range(n_draws)))
-    log_likelihood -= _unit(rows)
+    log_likelihood -= np.add.reduceat(lost_to_scaling(observed), rows.layout.starts)
     order, ambiguity = permutations(states, spec.n_states, spec.rows.layout.starts)
     flat = _renumber(spec, flat, order)
     return Paths(
@@ -85,7 +86,7 @@ def draw_paths(
         rename(states, order).reshape(*chain_draw, -1),
         log_likelihood.reshape(*chain_draw, -1),
         ambiguity.reshape(chain_draw),
-        _most_likely(spec, data, flat),
+        _most_likely(spec, observed, flat),
     )
 
 
@@ -103,13 +104,21 @@ def _renumber(
     return renumbered
 
 
-def _unit(rows: Rows) -> np.ndarray:
-    """Log density (run) that features lose when they are scaled back, nats."""
-    by_row = rows.observed @ np.log(rows.spread)
-    return np.add.reduceat(by_row, rows.layout.starts)
+def at_parameters(
+    spec: Spec, observed: Observed, parameters: Mapping[str, np.ndarray]
+) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
+    """Lines of the scaled features and log-potentials, as the kernels take them."""
+    with np.errstate(divide="ignore"):  # a probability may have underflowed to 0
+        potentials = spec.transition.log_potentials(parameters, np)
+    return spec.emission.lines(parameters, observed), potentials
 
 
-def _most_likely(spec: Spec, data: gaussian.Data, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+def lost_to_scaling(observed: Observed) -> np.ndarray:
+    """Log density (row) that features lose when they are scaled back, nats."""
+    return observed.series.observed @ np.log(observed.series.spread)
+
+
+def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray]) -> np.ndarray:
     """Path (row) that maximises the posterior mean of log p(y, z | parameters).
 
     The mean of the log-potentials over (at most 400, evenly spread) draws goes into Viterbi's
@@ -117,19 +126,17 @@ def _most_likely(spec: Spec, data: gaussian.Data, flat: Mapping[str, np.ndarray]
     """
     n_draws = len(next(iter(flat.values())))
     chosen = np.unique(np.linspace(0, n_draws - 1, _MEAN_DRAWS).astype(int))
-    n_rows = len(spec.rows.values)
-    log_emission = np.zeros((spec.n_states, n_rows))
+    data, n_rows = observed.data, len(spec.rows.values)
+    emission = np.zeros((spec.n_states, n_rows))
     sums: list[Any] = [0.0, 0.0]
     one = np.empty((spec.n_states, len(data.place)))  # the kernel writes whole vectors
     for draw in chosen:
         parameters = {name: values[draw] for name, values in flat.items()}
-        mean, scale, *potentials = gaussian.scaled_parameters(
-            spec.rows, spec.transition, parameters
-        )
-        gaussian.log_emission(data, 0, n_rows, mean, scale, one)
-        log_emission += one[:, :n_rows]
+        lines, potentials = at_parameters(spec, observed, parameters)
+        log_emission(data, 0, n_rows, lines, one)
+        emission += one[:, :n_rows]
         sums = [total + more for total, more in zip(sums, potentials, strict=True)]
     by_row = np.empty((n_rows, spec.n_states))
-    by_row[data.place[:n_rows]] = log_emission.T
+    by_row[data.place[:n_rows]] = emission.T
     n = len(chosen)
     return viterbi(by_row / n, sums[0] / n, sums[1] / n, spec.rows.layout)

@@ -6,8 +6,9 @@ from os import cpu_count
 import numpy as np
 import xarray as xr
 
-from bayesphase.model import gaussian
+from bayesphase.model import passes
 from bayesphase.model.checks import check_count
+from bayesphase.model.paths import at_parameters, lost_to_scaling
 from bayesphase.model.spec import recorded
 
 
@@ -53,7 +54,7 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
         check_count("cores", cores, least=1)
     spec = recorded(fit)
     rows = spec.rows
-    data = gaussian.arrange(rows)
+    observed = spec.emission.observe(rows)
     posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
     chain_draw = posterior.sizes["chain"], posterior.sizes["draw"]
     flat = {
@@ -63,13 +64,13 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     features = fit["observed_data"]["features"]
     grid = (features.sizes["run"], features.sizes["step"])
     densities = np.full((chain_draw[0] * chain_draw[1], *grid), np.nan)
-    unit = rows.observed @ np.log(rows.spread)  # the kernel's density is of the scaled features
+    unit = lost_to_scaling(observed)  # the kernel's density is of the scaled features
 
     def one(draw: int) -> None:
         parameters = {name: values[draw] for name, values in flat.items()}
-        scaled = gaussian.scaled_parameters(rows, spec.transition, parameters)
+        lines, potentials = at_parameters(spec, observed, parameters)
         by_row = np.empty(len(unit))
-        gaussian.leave_one_out(data, *scaled, by_row)
+        passes.leave_one_out(observed.data, lines, *potentials, by_row)
         densities[draw, rows.run, rows.step] = by_row - unit
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayesphase._compat import to_datatree
-from bayesphase.model.density import DirectDensity, compiled
+from bayesphase.model.density import DirectDensity, compiled, compiled_copy
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -153,14 +153,13 @@ def _for_nutpie(density: DirectDensity) -> Any:
     try:
         from nutpie.compile_pymc import CompiledPyMCModel
 
-        evaluate, copy = compiled()
         known = {
             "_n_dim": density.n_dim,
             "_shapes": dict(zip(names, shapes, strict=True)),
             "dims": {},
             "_coords": {},
-            "compiled_logp_func": evaluate,
-            "compiled_expand_func": copy,
+            "compiled_logp_func": compiled(plain=density.plain),
+            "compiled_expand_func": compiled_copy(),
             "initial_point_func": start,
             "shared_data": {},
             "user_data": density.block,

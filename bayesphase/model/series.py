@@ -58,7 +58,8 @@ def _lag(rows: Rows, observed: np.ndarray, time: np.ndarray) -> Lag:
     starts = np.repeat(rows.layout.starts, rows.layout.lengths)[:, None]
     before = np.where((before >= starts) & observed, before, -1)
     earlier = np.take_along_axis(time, np.maximum(before, 0), axis=0)
-    return Lag(before, np.where(before >= 0, time - earlier, 1.0), time)
+    # rounded, so that rounding errors do not make equal gaps differ
+    return Lag(before, np.where(before >= 0, np.round(time - earlier, 9), 1.0), time)
 
 
 class Series(NamedTuple):
@@ -78,6 +79,11 @@ class Series(NamedTuple):
     location: np.ndarray
     spread: np.ndarray
     typical: np.ndarray
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return bool(self.observed.all())
 
 
 _NONE = np.zeros((0, 0))
@@ -99,7 +105,7 @@ def series_of_changes(rows: Rows) -> Series:
     return Series(change, _NONE, at.known, at.gap, np.zeros(len(spread)), spread, typical)
 
 
-def series_of_reversions(rows: Rows, values: np.ndarray, at: Lag) -> Series:
+def series_of_reversions(values: np.ndarray, at: Lag) -> Series:
     """Take the change of `values`, and what they change from; `at` looks back from each."""
     change = at.change(values)
     location, spread = location_and_spread(at.previous(values), at.known)

@@ -28,12 +28,12 @@ _INTEGERS = ir.VectorType(ir.IntType(64), LANES)
 _INDEX = ir.IntType(32)
 _ZEROS = ir.Constant(_DOUBLES, [0.0] * LANES)
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
-kernel = njit(**_OPTIONS)
+kernel = njit(**OPTIONS, cache=True)
 """Compile a function that releases the GIL, divides by zero as NumPy does, and is kept on disk."""
 
-inner = njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(**OPTIONS, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """The same for a function that only kernels call; it takes less time to compile."""
 
 inlined = njit(inline="always", error_model="numpy")

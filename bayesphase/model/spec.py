@@ -6,12 +6,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import xarray as xr
 
-from bayesphase.model.emissions import EMISSIONS, Gaussian
+from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.linear import Linear
 from bayesphase.model.priors import Prior, choose
 from bayesphase.model.rows import Rows, check_n_states, rows_of
 from bayesphase.model.transitions import TRANSITIONS, Sticky
 
-Emission = Gaussian
+Emission = Linear
 Transition = Sticky
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def recorded(fit: xr.DataTree) -> Spec:
         )
     attrs = fit.attrs
     return specify(
-        fit["observed_data"]["features"],
+        fit["observed_data"].to_dataset()["features"],
         attrs["n_states"],
         emission=_named("emission", attrs, EMISSIONS),
         transition=_named("transition", attrs, TRANSITIONS),

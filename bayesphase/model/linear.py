@@ -1,0 +1,188 @@
+"""What all emission families share whose features vary about a line, see `lines`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from bayesphase.model.innovations import Data, arrange, log_norm
+from bayesphase.model.lines import LEVEL, Family, Plain, lines_of
+from bayesphase.model.maximise import LOCATION_SPREADS, RATE_PRIOR, maximise
+from bayesphase.model.passes import Expectation
+from bayesphase.model.priors import Prior
+from bayesphase.model.rows import Rows
+from bayesphase.model.series import Series
+
+Parameters = Mapping[str, Any]
+
+
+class Observed(NamedTuple):
+    """Rows as a family sees them: what it models of them, also as the kernels want it."""
+
+    series: Series
+    data: Data
+    family: Plain | Family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Base of the families.
+
+    A family says what `kind` of line, and in `dims` what its variables are called: the first is the
+    location of the line, the second its scale and the third, if there is one, its rate.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[int]
+    dims: ClassVar[dict[str, tuple[str, ...]]]
+
+    # inverse-gamma prior of the scale: its shape, and its scale in units of `_size`
+    _shape: ClassVar[float] = 1.0
+    _unit: ClassVar[float] = 0.1
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations, None where they are normal."""
+        return None
+
+    def series(self, rows: Rows) -> Series:
+        """Return what is modelled of the rows."""
+        raise NotImplementedError
+
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """How far features are off the line of each state, and how far they may be.
+
+        `parameters` are those of `dims`, (1, state, feature) or (row, 1, feature).
+
+        Returns
+        -------
+        deviation, scale : array (row, state, feature)
+        known : ndarray (row, feature)
+            Where there is a deviation.
+        """
+        raise NotImplementedError
+
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Features (row, feature) with given innovations; `parameters` (row, feature)."""
+        raise NotImplementedError
+
+    def _size(self, series: Series) -> np.ndarray:
+        return series.typical
+
+    def observe(self, rows: Rows) -> Observed:
+        """Bring rows into the form that the kernels want."""
+        series = self.series(rows)
+        data, gaps = arrange(series, rows.layout)
+        df = self.tails or 0.0
+        plain = self.kind == LEVEL and not df
+        family = Plain(gaps) if plain else Family(gaps, self.kind, df, log_norm(df))
+        return Observed(series, data, family)
+
+    def priors(self, rows: Rows) -> dict[str, Prior]:
+        """Give the default priors for these data."""
+        series = self.series(rows)
+        location, scale, *rate = self.dims
+        unit = self._unit * self._size(series)
+        defaults = {
+            location: Prior("Normal", mu=series.location, sigma=LOCATION_SPREADS * series.spread),
+            scale: Prior("InverseGamma", alpha=self._shape, beta=unit),
+        }
+        return defaults | {name: Prior("LogNormal", **RATE_PRIOR) for name in rate}
+
+    def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
+        """Return location, scale and rate (state, feature) of the scaled features."""
+        location, scale, *rate = (parameters[name] for name in self.dims)
+        location = (location - series.location) / series.spread
+        return location, scale / series.spread, rate[0] if rate else np.ones(scale.shape)
+
+    def lines(self, parameters: Parameters, observed: Observed) -> Any:
+        """Return the lines of the scaled features, for the kernels."""
+        return lines_of(observed.family, *self.scaled(parameters, observed.series))
+
+    def maximise(
+        self, observed: Observed, expected: Expectation
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """M-step: parameters that fit best what is `expected` of the states of the rows.
+
+        Returns
+        -------
+        parameters : dict
+        log_prior : float
+            Of the location and the logarithms of scale and rate, which is what the sampler moves,
+            under the default priors, up to a constant.
+        """
+        series = observed.series
+        unit = self._unit * self._size(series) / series.spread
+        best = maximise(self.kind, expected.sums, observed.family.gaps, self._shape, unit)
+        values = series.location + series.spread * best.location, series.spread * best.scale
+        return dict(zip(self.dims, (*values, best.rate), strict=False)), best.log_prior
+
+    def jitter(
+        self, rng: np.random.Generator, parameters: Parameters, size: float
+    ) -> dict[str, np.ndarray]:
+        """Move parameters by about `size` standard deviations of a checkpoint."""
+        location, *positive = self.dims
+        scale = parameters[positive[0]]
+        moved = {location: parameters[location] + size * scale * rng.normal(size=scale.shape)}
+        for name in positive:
+            moved[name] = parameters[name] * np.exp(size * rng.normal(size=scale.shape))
+        return moved
+
+    def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:
+        """Log p(y | z = k) of every row; features that are missing, or lack a past, add 0.
+
+        Parameters
+        ----------
+        values : array (row, feature)
+            Any value where a feature is missing.
+        rows : Rows
+            Says what is observed.
+        parameters : mapping
+            The variables of `dims`.
+        xp : module
+            `numpy` or `pytensor.tensor`, whichever the parameters belong to.
+
+        Returns
+        -------
+        array (row, state)
+        """
+        by_state = tuple(parameters[name][None] for name in self.dims)
+        deviation, scale, known = self.innovations(values, rows, by_state, xp)
+        z = deviation / scale
+        if self.tails is None:
+            density = -0.5 * z**2
+        else:
+            density = -0.5 * (self.tails + 1.0) * xp.log1p(z**2 / self.tails)
+        density = density + log_norm(self.tails or 0.0) - xp.log(scale)
+        return (density * known[:, None, :]).sum(axis=2)
+
+    def residuals(self, rows: Rows, states: np.ndarray, parameters: Parameters) -> np.ndarray:
+        """Standardized innovations (row, feature) in given `states` (row); NaN where unknown."""
+        by_row = tuple(parameters[name][states][:, None] for name in self.dims)
+        deviation, scale, known = self.innovations(rows.values, rows, by_row, np)
+        return np.where(known, (deviation / scale)[:, 0], np.nan)
+
+    def sample(
+        self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows
+    ) -> np.ndarray:
+        """Draw features (row, feature) of rows in the given `states` (row).
+
+        Families of changes take the first value of each run, which they condition on, as observed.
+        """
+        by_row = tuple(parameters[name][states] for name in self.dims)
+        shape = by_row[0].shape
+        df = self.tails
+        noise = rng.standard_normal(shape) if df is None else rng.standard_t(df, shape)
+        return self.follow(rows, by_row, noise)
+
+
+def check_df(df: float | None) -> None:
+    """Raise ValueError unless `df` is None or a positive number."""
+    if df is not None and not df > 0:
+        raise ValueError(
+            f"df must be a positive number of degrees of freedom, or None for normal innovations, "
+            f"got {df!r}"
+        )
