@@ -342,7 +342,7 @@ class DirectDensity:
             potentials = spec.transition.log_potentials(parameters, np)
         lines = spec.emission.lines(parameters, observed)
         expected = expect(observed.data, lines, *potentials)
-        location, scale, rate = spec.emission.scaled(parameters, observed.series)
+        _, scale, rate = spec.emission.scaled(parameters, observed.series)
         curved = curvature(spec.emission.kind, expected.sums, observed.family.gaps, scale, rate)
         precision = curved[0] + priors.location_sigma**-2
         df = spec.emission.tails
@@ -438,7 +438,7 @@ def _simplex_spread(prior: np.ndarray, expected: Expectation) -> np.ndarray:
 
 
 def _scaled_priors(spec: Spec, observed: Observed) -> _Priors:
-    rows, series = spec.rows, observed.series
+    series = observed.series
     n_states, shape = spec.n_states, (spec.n_states, spec.rows.values.shape[1])
 
     def parameter(name: str, key: str, full: tuple[int, ...]) -> np.ndarray:

@@ -202,7 +202,7 @@ class AutoRegressive(Linear):
         return self.df
 
     def _reverting(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
-        """What returns to its level, and how it lags."""
+        """Return what goes back to its level, and how it lags."""
         at = lag(rows)
         if not self.differences:
             return values, at

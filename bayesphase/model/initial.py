@@ -72,7 +72,7 @@ def starting_points(
 
 
 def _looks(observed: Observed) -> np.ndarray:
-    """What checkpoints look like (row, feature): levels, or how large changes are and which way."""
+    """Describe checkpoints (row, feature): by levels, or by how large changes are and which way."""
     series = observed.series
     if not series.gap.size:
         return (series.values - series.location) / series.spread * series.observed

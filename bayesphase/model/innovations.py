@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from bayesphase.model.forward_backward import PAD
 from bayesphase.model.lanes import Layout, in_lane_order
 from bayesphase.model.series import Series
-from bayesphase.model.simd import LANES, OPTIONS, fill, inner, kernel, load, log, store, total
+from bayesphase.model.simd import LANES, OPTIONS, fill, inlined, inner, kernel, load, log, store, total
 
 # rows that are summed over before the next feature: they stay in the innermost cache
 _BLOCK = 128
@@ -143,9 +143,13 @@ def log_emission(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> No
 
 @overload(log_emission, jit_options=OPTIONS)
 def _log_emission(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
-    if lines.instance_class is Constants:
-        return lambda data, first, n_rows, lines, out: _log_normal(data, first, n_rows, lines, out)
-    return lambda data, first, n_rows, lines, out: _log_any(data, first, n_rows, lines, out)
+    def normal(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
+        _log_normal(data, first, n_rows, lines, out)
+
+    def general(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
+        _log_any(data, first, n_rows, lines, out)
+
+    return normal if lines.instance_class is Constants else general
 
 
 @kernel
@@ -247,6 +251,11 @@ def _add_up(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: An
     return normal if lines.instance_class is Constants else general
 
 
+@inlined
+def _add(sums: Any, at: Any, more: Any) -> None:
+    store(sums, at, load(sums, at) + more)
+
+
 @inner
 def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
@@ -274,24 +283,10 @@ def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) ->
                     value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
                     square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
                     square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
-                store(
-                    sums, (VALUES, 0, k, d, 0), load(sums, (VALUES, 0, k, d, 0)) + value_1 + value_3
-                )
-                store(
-                    sums,
-                    (VALUES, 0, k, d + 1, 0),
-                    load(sums, (VALUES, 0, k, d + 1, 0)) + value_2 + value_4,
-                )
-                store(
-                    sums,
-                    (SQUARES, 0, k, d, 0),
-                    load(sums, (SQUARES, 0, k, d, 0)) + square_1 + square_3,
-                )
-                store(
-                    sums,
-                    (SQUARES, 0, k, d + 1, 0),
-                    load(sums, (SQUARES, 0, k, d + 1, 0)) + square_2 + square_4,
-                )
+                _add(sums, (VALUES, 0, k, d, 0), value_1 + value_3)
+                _add(sums, (VALUES, 0, k, d + 1, 0), value_2 + value_4)
+                _add(sums, (SQUARES, 0, k, d, 0), square_1 + square_3)
+                _add(sums, (SQUARES, 0, k, d + 1, 0), square_2 + square_4)
             for d in range(n_features):
                 count = load(sums, (COUNTS, 0, k, d, 0))
                 if complete:
@@ -309,24 +304,19 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
     """Add up where all gaps are the same, eight rows at a time."""
     presence, n_columns, df = data.observed, data.place.shape[0], lines.df
     n_states, n_features = lines.scale.shape[1:]
+    lagged, complete = data.previous.shape[0] > 0, presence.shape[0] == 0
     for k in range(n_states):
         for d in range(n_features):
             inverse = 1.0 / lines.scale[0, k, d]
             intercept, slope = lines.intercept[0, k, d], lines.slope[0, k, d]
-            count, weight = load(sums, (COUNTS, 0, k, d, 0)), load(sums, (WEIGHTS, 0, k, d, 0))
-            value, square = load(sums, (VALUES, 0, k, d, 0)), load(sums, (SQUARES, 0, k, d, 0))
-            before, before_square = (
-                load(sums, (PREVIOUS, 0, k, d, 0)),
-                load(sums, (PREVIOUS_SQUARES, 0, k, d, 0)),
-            )
-            product = load(sums, (PRODUCTS, 0, k, d, 0))
+            count = weight = value = square = fill(0.0)
+            before = before_square = product = fill(0.0)
             for row in range(0, n_rows, LANES):
                 at = d * n_columns + first + row
-                p, y = load(probs, (k, row)), load(data.values, (at,))
-                x = fill(0.0)
-                if data.previous.shape[0] > 0:
+                p, y, x = load(probs, (k, row)), load(data.values, (at,)), fill(0.0)
+                if lagged:
                     x = load(data.previous, (at,))
-                if presence.shape[0] > 0:
+                if not complete:
                     p = p * load(presence, (at,))
                 count = count + p
                 if df > 0.0:
@@ -334,16 +324,16 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
                     p = p * ((df + 1.0) / (z * z + df))
                 weight = weight + p
                 value, square = value + p * y, square + (p * y) * y
-                if data.previous.shape[0] > 0:
+                if lagged:
                     before, before_square = before + p * x, before_square + (p * x) * x
                     product = product + (p * x) * y
-            store(sums, (COUNTS, 0, k, d, 0), count)
-            store(sums, (WEIGHTS, 0, k, d, 0), weight)
-            store(sums, (VALUES, 0, k, d, 0), value)
-            store(sums, (SQUARES, 0, k, d, 0), square)
-            store(sums, (PREVIOUS, 0, k, d, 0), before)
-            store(sums, (PREVIOUS_SQUARES, 0, k, d, 0), before_square)
-            store(sums, (PRODUCTS, 0, k, d, 0), product)
+            _add(sums, (COUNTS, 0, k, d, 0), count)
+            _add(sums, (WEIGHTS, 0, k, d, 0), weight)
+            _add(sums, (VALUES, 0, k, d, 0), value)
+            _add(sums, (SQUARES, 0, k, d, 0), square)
+            _add(sums, (PREVIOUS, 0, k, d, 0), before)
+            _add(sums, (PREVIOUS_SQUARES, 0, k, d, 0), before_square)
+            _add(sums, (PRODUCTS, 0, k, d, 0), product)
 
 
 @inner

@@ -60,9 +60,13 @@ def flat_lines(family: Plain | Family, shape: tuple[int, int]) -> Any:
 
 @overload(lines_of, jit_options=OPTIONS)
 def _lines_of(family: Any, location: Any, scale: Any, rate: Any) -> Any:
-    if family.instance_class is Plain:
-        return lambda family, location, scale, rate: Constants(location, scale)
-    return lambda family, location, scale, rate: _lines(family, location, scale, rate)
+    def plain(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+        return Constants(location, scale)
+
+    def general(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+        return _lines(family, location, scale, rate)
+
+    return plain if family.instance_class is Plain else general
 
 
 @kernel
