@@ -7,6 +7,7 @@ from scipy.optimize import check_grad
 import bayesphase as bp
 from bayesphase.model.build import build_from
 from bayesphase.model.density import direct_density
+from bayesphase.model.emissions import AutoRegressive, RandomWalk, StudentT
 from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky
 
@@ -25,8 +26,14 @@ def _features(*, n_runs=3, n_steps=40, n_features=2, missing=0.0, ragged=False, 
     return features
 
 
-def _specify(features, n_states, *, priors=None, transition="sticky"):
-    return specify(features, n_states, emission="gaussian", transition=transition, priors=priors)
+def _specify(features, n_states, *, priors=None, emission="gaussian", transition="sticky"):
+    return specify(features, n_states, emission=emission, transition=transition, priors=priors)
+
+
+def _uneven(features):
+    """Some steps close together, others far apart."""
+    gaps = np.resize([10, 10, 20, 10, 70], features.sizes["step"])
+    return features.assign_coords(step=np.cumsum(gaps))
 
 
 def _pymc_value_and_gradient(spec, features, x):
@@ -71,6 +78,42 @@ def test_value_and_gradient_are_those_of_the_pymc_model(options, n_states, prior
         np.testing.assert_allclose(
             gradient, expected_gradient, rtol=1e-8, atol=1e-9 * np.abs(expected_gradient).max()
         )
+
+
+FAMILIES = [
+    StudentT(),
+    StudentT(df=2.5),
+    RandomWalk(df=None),
+    RandomWalk(df=4.0),
+    AutoRegressive(df=None),
+    AutoRegressive(df=5.0),
+    AutoRegressive(df=None, differences=1),
+    AutoRegressive(df=3.0, differences=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("emission", "even"),
+    [*((family, False) for family in FAMILIES), (FAMILIES[3], True), (FAMILIES[5], True)],
+)
+def test_families_have_the_density_of_the_pymc_model(emission, even):
+    """Even gaps and nothing missing, and the opposite: the two have kernels of their own."""
+    features = _features() if even else _uneven(_features(missing=0.2, ragged=True))
+    spec = _specify(features, 2, emission=emission)
+    density = direct_density(spec)
+    rng = np.random.default_rng(1)
+    for size in (0.3, 1.0):
+        x = size * rng.normal(size=density.n_dim)
+        value, gradient = density(x)
+        expected_value, expected_gradient = _pymc_value_and_gradient(spec, features, x)
+        np.testing.assert_allclose(value, expected_value, rtol=1e-9)
+        np.testing.assert_allclose(
+            gradient, expected_gradient, rtol=1e-7, atol=1e-8 * np.abs(expected_gradient).max()
+        )
+    near = density.around(density.parameters(x))
+    u = rng.normal(size=near.n_dim)
+    there = density(density.unconstrained(near.parameters(u)))[0]
+    np.testing.assert_allclose(near(u)[0], there, rtol=1e-12)
 
 
 def test_gradient_is_that_of_the_value():
