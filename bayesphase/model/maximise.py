@@ -52,7 +52,7 @@ def maximise(kind: int, sums: Sums, gaps: np.ndarray, shape: float, prior_scale:
         location = (stretch / widening * sums.values).sum(axis=0) / weight
         m = location * stretch
         squares = sums.squares - 2.0 * m * sums.values + m**2 * sums.weights
-        squares = (squares / widening).sum(axis=0)
+        squares = (squares / widening).sum(axis=0) + _TIGHT * location**2
         scale, rate = _scale(count, squares, shape, prior_scale), np.ones(location.shape)
     log_prior = -np.sum(shape * np.log(scale) + prior_scale / scale)
     log_prior -= 0.5 * np.sum((location / LOCATION_SPREADS) ** 2)

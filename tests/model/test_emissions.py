@@ -6,7 +6,8 @@ from scipy.stats import invgamma, norm
 from test_rows import grid
 
 from bayesphase.model.emissions import Gaussian
-from bayesphase.model.gaussian import sum_up
+from bayesphase.model.lines import flat_lines
+from bayesphase.model.passes import sum_up
 from bayesphase.model.rows import rows_of
 
 QUICK = Mode(linker="py", optimizer="fast_compile")
@@ -24,6 +25,13 @@ def parameters(rng, rows, *, n_states=3, relative_scale=1.0):
         "mean": rows.location + rows.spread * rng.normal(size=shape),
         "scale": relative_scale * rows.spread * rng.uniform(0.5, 2.0, shape),
     }
+
+
+def best_for(emission, rows, weights):
+    """M-step for given probabilities (row, state) of the states."""
+    observed = emission.observe(rows)
+    flat = flat_lines(observed.family, (weights.shape[1], len(rows.location)))
+    return emission.maximise(observed, sum_up(observed.data, flat, weights))
 
 
 def by_scipy(rows, named):
@@ -89,7 +97,7 @@ def objective(rows, weights, mean, scale, *, tight=1e-3):
     """
     emission = Gaussian()
     log_density = emission.log_density(rows.values, rows, {"mean": mean, "scale": scale}, np)
-    a, b = emission._shape, emission._rate * rows.spread
+    a, b = emission._shape, emission._unit * rows.spread
     return (
         (weights * log_density).sum()
         + invgamma.logpdf(scale, a, scale=b).sum()
@@ -104,7 +112,7 @@ def test_maximise_finds_the_maximum(location, spread, missing):
     rng = np.random.default_rng(5)
     rows = data(rng, location=location, spread=spread, missing=missing)
     weights = rng.dirichlet(np.ones(3), len(rows.values))
-    best, _ = Gaussian().maximise(rows, sum_up(rows, weights))
+    best, _ = best_for(Gaussian(), rows, weights)
     top = objective(rows, weights, **best)
     for step in (1e-1, 1e-3):
         for index in np.ndindex(best["mean"].shape):
@@ -135,7 +143,7 @@ def test_states_without_weight_and_constant_features_stay_finite():
     rows = rows_of(grid(values))
     weights = np.zeros((20, 3))
     weights[:10, 0] = weights[10:, 1] = 1.0
-    best, log_prior = Gaussian().maximise(rows, sum_up(rows, weights))
+    best, log_prior = best_for(Gaussian(), rows, weights)
     assert np.isfinite(log_prior)
     for value in best.values():
         assert np.isfinite(value).all()
@@ -156,11 +164,11 @@ def test_log_prior_is_that_of_the_default_priors():
             + np.log(named["scale"]).sum()  # the density is that of the log scale
         )
 
-    one, prior_of_one = Gaussian().maximise(
-        rows, sum_up(rows, rng.dirichlet(np.ones(3), len(rows.values)))
+    one, prior_of_one = best_for(
+        Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values))
     )
-    other, prior_of_other = Gaussian().maximise(
-        rows, sum_up(rows, rng.dirichlet(np.ones(3), len(rows.values)))
+    other, prior_of_other = best_for(
+        Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values))
     )
     # up to a constant
     assert prior_of_one - prior_of_other == pytest.approx(by_scipy(one) - by_scipy(other), abs=1e-8)
@@ -173,7 +181,8 @@ def test_draws_have_the_states_moments():
         "scale": np.array([[1.0, 0.1], [3.0, 2.0]]),
     }
     states = np.repeat([0, 1], 40_000)
-    draws = Gaussian().sample(rng, states, named).reshape(2, 40_000, 2)
+    rows = rows_of(grid(np.zeros((1, 80_000, 2)) + np.arange(80_000)[:, None]))
+    draws = Gaussian().sample(rng, states, named, rows).reshape(2, 40_000, 2)
     error = named["scale"] / np.sqrt(40_000)
     assert (np.abs(draws.mean(axis=1) - named["mean"]) < 4 * error).all()
     np.testing.assert_allclose(draws.std(axis=1), named["scale"], rtol=0.02)

@@ -85,7 +85,7 @@ class Recorded:
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
-        self.steps = []
+        object.__setattr__(self, "steps", [])
 
     def maximise(self, *arguments):
         found = super().maximise(*arguments)
@@ -119,7 +119,7 @@ def test_no_step_of_em_goes_down(n_states):
         mean, scale = of_emission["mean"], of_emission["scale"]
         density = (
             log_likelihood
-            + invgamma.logpdf(scale, emission._shape, scale=emission._rate * rows.spread).sum()
+            + invgamma.logpdf(scale, emission._shape, scale=emission._unit * rows.spread).sum()
             + np.log(scale).sum()
             - 0.5 * 1e-3 * (((mean - rows.location) / scale) ** 2).sum()
             + (counts * np.log(of_transition["transition_probs"])).sum()

@@ -1,0 +1,133 @@
+"""The kernels that do emission and recursions in one go, against the general ones.
+
+Those are tested against enumeration, and the densities of the families against SciPy.
+"""
+
+import numpy as np
+import pytest
+from test_rows import grid
+
+from bayesphase.model import passes
+from bayesphase.model.decoding import sample_paths
+from bayesphase.model.emissions import AutoRegressive, Gaussian, RandomWalk, StudentT
+from bayesphase.model.forward_backward import forward_backward
+from bayesphase.model.leave_one_out import leave_one_out
+from bayesphase.model.lines import flat_lines
+from bayesphase.model.rows import rows_of
+
+SHAPES = [
+    {"shape": (1, 40, 3)},
+    {"shape": (3, 30, 2), "ragged": True},
+    {"shape": (11, 25, 5), "ragged": True, "missing": 0.3},
+    {"shape": (8, 30, 1), "missing": 0.2},
+]
+OTHERS = [StudentT(), RandomWalk(df=None), RandomWalk(), AutoRegressive(differences=1)]
+CASES = [(Gaussian(), shape, False) for shape in SHAPES]
+CASES += [(family, SHAPES[1], False) for family in OTHERS]
+CASES += [(family, SHAPES[2], True) for family in OTHERS]
+every_case = pytest.mark.parametrize(("emission", "kind", "uneven"), CASES)
+
+
+def problem(emission, *, shape, ragged=False, missing=0.0, uneven=False, n_states=3, rare=0.1):
+    """Rows as a family sees them, lines and potentials, and the log-emission of its class."""
+    rng = np.random.default_rng(1)
+    values = 5.0 + 2.0 * rng.normal(size=shape)
+    values[rng.random(shape) < missing] = np.nan
+    if ragged:
+        for run in range(shape[0]):
+            values[run, shape[1] - run :] = np.nan
+    features = grid(values)
+    if uneven:
+        steps = np.cumsum(np.resize([10, 10, 30, 20], shape[1]))
+        features = features.assign_coords(step=steps)
+    rows = rows_of(features)
+    observed = emission.observe(rows)
+    spread = observed.series.spread
+    place = observed.series.location + spread * rng.normal(size=(n_states, shape[2]))
+    scale = spread * rng.uniform(0.5, 2, place.shape)
+    rate = np.exp(rng.normal(-1, 0.5, place.shape))
+    named = dict(zip(emission.dims, (place, scale, rate), strict=False))
+    transition = rng.dirichlet(np.ones(n_states), n_states)
+    transition[0, 1] = rare
+    potentials = np.log(transition)[None], np.log(rng.dirichlet(np.ones(n_states)))
+    log_emission = emission.log_density(rows.values, rows, named, np)
+    unit = observed.series.observed @ np.log(spread)  # the kernels' density is of scaled features
+    lines = emission.lines(named, observed)
+    return rows, observed, named, (lines, *potentials), log_emission + unit[:, None]
+
+
+def weights_of(emission, rows, named):
+    """What a value weighs beside the probability of its state (row, state, feature)."""
+    by_state = tuple(named[name][None] for name in emission.dims)
+    deviation, scale, known = emission.innovations(rows.values, rows, by_state, np)
+    df = emission.tails
+    weight = 1.0 if df is None else (df + 1) / (df + (deviation / scale) ** 2)
+    return weight * known[:, None, :]
+
+
+@pytest.mark.parametrize("rare", [0.1, 1e-150])
+@every_case
+def test_expectations_are_those_of_the_general_kernels(emission, kind, uneven, rare):
+    rows, observed, named, given, log_emission = problem(emission, **kind, uneven=uneven, rare=rare)
+    expected = passes.expect(observed.data, *given)
+    smoothed = forward_backward(log_emission, *given[1:], rows.layout)
+    close = {"rtol": 1e-9, "atol": 1e-9}
+    np.testing.assert_allclose(expected.log_likelihood, smoothed.log_likelihood, **close)
+    first_states = smoothed.state_probs[rows.layout.starts].sum(axis=0)
+    np.testing.assert_allclose(expected.first_states, first_states, **close)
+    transitions = smoothed.expected_transitions.sum(axis=0)
+    np.testing.assert_allclose(expected.transitions, transitions, **close)
+    series, probs = observed.series, smoothed.state_probs[:, :, None]
+    counts = (probs * series.observed[:, None, :]).sum(axis=0)
+    np.testing.assert_allclose(expected.sums.counts.sum(axis=0), counts, **close)
+    weighted = probs * weights_of(emission, rows, named)
+    y = series.values / series.spread
+    x = np.zeros(y.shape)
+    if series.previous.size:
+        x = (series.previous - series.location) / series.spread
+    elif not series.gap.size:
+        y = (series.values - series.location) / series.spread
+    sums = {"weights": 1 + 0 * y, "values": y, "squares": y**2}
+    sums |= {"previous": x, "previous_squares": x**2, "products": x * y}
+    for name, of_rows in sums.items():
+        total = (weighted * of_rows[:, None, :]).sum(axis=0)
+        np.testing.assert_allclose(getattr(expected.sums, name).sum(axis=0), total, **close)
+
+
+def test_sums_are_kept_by_gap():
+    rows, observed, named, given, log_emission = problem(RandomWalk(), **SHAPES[0], uneven=True)
+    sums = passes.expect(observed.data, *given).sums
+    probs = forward_backward(log_emission, *given[1:], rows.layout).state_probs
+    assert len(observed.family.gaps) == 3
+    for gap, counts in zip(observed.family.gaps, sums.counts, strict=True):
+        here = (observed.series.gap == gap) & observed.series.observed
+        np.testing.assert_allclose(counts, probs.T @ here, rtol=1e-9, atol=1e-12)
+
+
+@every_case
+def test_sums_of_known_states(emission, kind, uneven):
+    rows, observed, _, _, _ = problem(emission, **kind, uneven=uneven)
+    weights = np.random.default_rng(2).dirichlet(np.ones(3), len(rows.values))
+    flat = flat_lines(observed.family, (3, kind["shape"][2]))
+    added = passes.sum_up(observed.data, flat, weights)
+    seen = weights.T @ observed.series.observed
+    np.testing.assert_allclose(added.sums.counts.sum(axis=0), seen, atol=1e-12)
+    np.testing.assert_allclose(added.sums.weights.sum(axis=0), seen, atol=1e-12)
+    np.testing.assert_allclose(added.first_states, weights[rows.layout.starts].sum(axis=0))
+
+
+@pytest.mark.parametrize("rare", [0.1, 1e-150])
+@every_case
+def test_paths_and_densities_are_those_of_the_general_kernels(emission, kind, uneven, rare):
+    rows, observed, _, given, log_emission = problem(emission, **kind, uneven=uneven, rare=rare)
+    states = np.empty(len(rows.values), np.int8)
+    log_likelihood = np.empty(len(rows.layout.starts))
+    uniforms = np.random.default_rng(3).random(len(rows.values))
+    passes.draw_paths(observed.data, *given, uniforms, states, log_likelihood)
+    general = sample_paths(log_emission, *given[1:], rows.layout, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(states, general[0])
+    np.testing.assert_allclose(log_likelihood, general[1], rtol=1e-10)
+    out = np.empty(len(rows.values))
+    passes.leave_one_out(observed.data, *given, out)
+    expected = leave_one_out(log_emission, *given[1:], rows.layout)
+    np.testing.assert_allclose(out, expected, rtol=1e-8, atol=1e-9)
