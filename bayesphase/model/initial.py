@@ -8,15 +8,15 @@ are climbed from for a few steps only, the best of these to the top (Biernacki, 
 
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bayesphase.model.checks import check_count
 from bayesphase.model.emissions import Gaussian
 from bayesphase.model.gaussian import Data, arrange, expect, scaled_parameters, sum_up
+from bayesphase.model.numbering import numbered
 from bayesphase.model.rows import Rows
-from bayesphase.model.transitions import Sticky
 
 # partitions tried for each one that is climbed to the top, and the steps taken from each
 TRIED_PER_RESTART = 5
@@ -39,7 +39,7 @@ def starting_points(
     n_states: int,
     *,
     emission: Gaussian,
-    transition: Sticky,
+    transition: Any,
     n_restarts: int,
     rng: np.random.Generator,
     cores: int | None = None,
@@ -48,7 +48,8 @@ def starting_points(
 
     Half of the partitions are by what checkpoints look like (k-means), half by when they come
     (random cuts in the time of a run). Of five times `n_restarts` partitions the best `n_restarts`
-    are climbed to the top. `cores` (all by default) is how many climbs are made at a time.
+    are climbed to the top. `cores` (all by default) is how many climbs are made at a time. `rows`
+    are laid out for `transition`, a chain as `transitions` describes it.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def starting_points(
     climbs = []
     for attempt in range(TRIED_PER_RESTART * n_restarts):
         partition = _by_look if attempt % 2 == 0 else _by_time
-        states = partition(rows, n_states, rng)
+        states = numbered(partition(rows, n_states, rng), rows, transition, n_states)
         climbs.append(_Climb(rows, data, states, n_states, emission, transition))
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
@@ -100,7 +101,7 @@ class _Climb:
         states: np.ndarray,
         n_states: int,
         emission: Gaussian,
-        transition: Sticky,
+        transition: Any,
     ) -> None:
         self._rows, self._data, self._emission, self._transition = rows, data, emission, transition
         self._expected = sum_up(rows, np.eye(n_states)[states])
@@ -114,7 +115,7 @@ class _Climb:
             expected = self._expected
             emission, emission_prior = self._emission.maximise(rows, expected)
             transition, transition_prior = self._transition.maximise(
-                expected.transitions, expected.first_states
+                expected.transitions, expected.first_states, self._parameters
             )
             parameters = {**transition, **emission}
             scaled = scaled_parameters(rows, self._transition, parameters)

@@ -14,7 +14,8 @@ class Rows(NamedTuple):
     """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
 
     `values` (row, feature) is 0 where a feature is missing and `observed` (row, feature) is False
-    there; `run` and `step` (row) are positions on the grid; `location` and `spread` (feature) are
+    there; `run` and `step` (row) are positions on the grid; `gap` (row) is the number of optimiser
+    steps since the run's checkpoint before, 0 at its first; `location` and `spread` (feature) are
     mean and standard deviation of what is observed, the spread 1 for a constant feature.
     """
 
@@ -22,6 +23,7 @@ class Rows(NamedTuple):
     observed: np.ndarray
     run: np.ndarray
     step: np.ndarray
+    gap: np.ndarray
     layout: Layout
     location: np.ndarray
     spread: np.ndarray
@@ -35,6 +37,10 @@ class Rows(NamedTuple):
     def complete(self) -> bool:
         """Whether nothing is missing within the rows."""
         return bool(self.observed.all())
+
+    def with_gap_index(self, gap_index: np.ndarray) -> "Rows":
+        """Return the same rows, with other transition matrices (row) leading into them."""
+        return self._replace(layout=self.layout._replace(gap_index=gap_index))
 
     def to_grid(self, column: np.ndarray, grid: tuple[int, int], fill: Any) -> np.ndarray:
         """Put a column (..., row) back on the grid (..., run, step)."""
@@ -67,10 +73,12 @@ def rows_of(features: xr.DataArray) -> Rows:
         location, spread = np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
     # a constant feature has a spread of rounding errors only
     spread = np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
-    lengths = np.bincount(run, minlength=values.shape[0])
-    return Rows(
-        np.where(observed, flat, 0.0), observed, run, step, end_to_end(lengths), location, spread
-    )
+    layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
+    at = features["step"].values[step].astype(np.float64)
+    gap = np.diff(at, prepend=at[0])
+    gap[layout.starts] = 0.0
+    values = np.where(observed, flat, 0.0)
+    return Rows(values, observed, run, step, gap, layout, location, spread)
 
 
 def check_features(features: xr.DataArray) -> xr.DataArray:
