@@ -70,9 +70,14 @@ def record(spec: Spec) -> dict[str, Any]:
         "emission": spec.emission.name,
         "emission_options": asdict(spec.emission),
         "transition": spec.structure.name,
-        "transition_options": asdict(spec.structure),
+        "transition_options": {name: _plain(x) for name, x in asdict(spec.structure).items()},
         "priors": {name: repr(prior) for name, prior in spec.priors.items()},
     }
+
+
+def _plain(option: Any) -> Any:
+    """Turn tuples into the lists that a file makes of them."""
+    return [_plain(part) for part in option] if isinstance(option, tuple) else option
 
 
 def recorded(fit: xr.DataTree) -> Spec:
