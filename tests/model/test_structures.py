@@ -326,3 +326,16 @@ def test_a_mask_of_everything_is_the_plain_structure():
 def test_skip_is_true_or_false(skip):
     with pytest.raises(TypeError, match="skip must be True or False, got"):
         LeftToRight(skip=skip)
+
+
+def test_a_mask_that_leaves_no_choice_has_nothing_to_sample():
+    features = small_features(np.random.default_rng(12))
+    turns = Sticky(allowed=((False, True), (True, False)))
+    model = build_model(features, 2, transition=turns)
+    assert {variable.name for variable in model.free_RVs} == {"initial_probs", "mean", "scale"}
+    assert np.isfinite(model.compile_logp(mode=PLAIN)(model.initial_point(1)))
+    np.testing.assert_array_equal(model["transition_probs"].eval(mode=PLAIN), [[0, 1], [1, 0]])
+    spec = specify(features, 2, emission="gaussian", transition=turns, priors=None)
+    start, _ = spec.transition.maximise(np.ones((1, 2, 2)), np.ones(2))
+    moved = spec.transition.jitter(np.random.default_rng(1), start, 0.1)
+    np.testing.assert_array_equal(moved["transition_probs"], [[0, 1], [1, 0]])
