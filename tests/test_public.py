@@ -18,6 +18,7 @@ PROMISED = {
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
+    *("Sticky", "LeftToRight", "ContinuousTime"),
     *("fit", "fit_range", "checkpoint_log_likelihood", "open_fit", "save_fit"),
     *("phase_probabilities", "switches", "boundaries", "dwell_times", "most_likely_path"),
     *("first_entry", "visited_states", "training_map", "diagnose"),
@@ -35,6 +36,7 @@ POSITIONAL = {
     "save_fit": ["fit", "path"],
     "save_metrics": ["ds", "path"],
     "simulate": [],
+    **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime")},  # options only
 }
 # What PyMC, ArviZ and xarray call otherwise, and so do we.
 OTHER_WORDS = {

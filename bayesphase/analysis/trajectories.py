@@ -31,7 +31,8 @@ def training_map(fit: xr.DataTree, *, ci_prob: float = 0.9) -> xr.Dataset:
         Dims (state, state_next).
 
         - ``probability``, ``lower``, ``upper``: transition probability per checkpoint, posterior
-          mean and interval, of the model's parameters.
+          mean and interval, of the model's parameters; in continuous time over the median gap
+          between checkpoints, in optimiser steps the attribute ``step_gap``.
         - ``n_runs``, ``n_runs_lower``, ``n_runs_upper``: number of the fitted runs that take the
           edge at least once, posterior mean and interval, of the sampled paths.
         - ``step``: median, over draws and the runs that take the edge, of the step of the
@@ -69,13 +70,18 @@ def training_map(fit: xr.DataTree, *, ci_prob: float = 0.9) -> xr.Dataset:
         "n_runs_upper": (edges(most), "upper end of the interval of that number", "runs"),
         "step": (edges(step), "median step of a run's first such switch", STEP_UNITS),
     }
+    gap = fit["posterior"]["transition_probs"].attrs.get("gap")
     return xr.Dataset(
         {
             name: (("state", "state_next"), values, {"long_name": long_name, "units": units})
             for name, (values, long_name, units) in columns.items()
         },
         coords={"state": labels, "state_next": labels},
-        attrs={"ci_prob": ci_prob, "n_fitted_runs": state.sizes["run"]},
+        attrs={
+            "ci_prob": ci_prob,
+            "n_fitted_runs": state.sizes["run"],
+            **({} if gap is None else {"step_gap": gap}),
+        },
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.model.decoding import sample_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.simulate import draw_states
 from bayesphase.model.spec import Emission, Spec, Transition, specify
@@ -21,12 +22,13 @@ def build_model(
     emission: str | Emission = "gaussian",
     transition: str | Transition = "sticky",
     priors: Mapping[str, Prior] | None = None,
+    known_states: xr.DataArray | None = None,
 ) -> "pm.Model":
     """Build the PyMC model of a Bayesian hidden Markov model with its states summed out.
 
     Runs are independent given the parameters and share them. One transition is made per
-    checkpoint of a run, whatever the number of steps between; a step at which a run has no feature
-    at all is no checkpoint.
+    checkpoint of a run, whatever the number of steps between unless the structure is in continuous
+    time; a step at which a run has no feature at all is no checkpoint.
 
     Parameters
     ----------
@@ -35,23 +37,31 @@ def build_model(
     n_states : int
     emission : {"gaussian"} or emission object
         Family of p(features | state).
-    transition : {"sticky"} or transition object
-        Structure of the transition matrix.
+    transition : {"sticky", "left_to_right", "continuous_time"} or transition object
+        Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
+        `bayesphase.ContinuousTime`.
     priors : mapping of str to Prior, optional
         Replaces the default prior of the variables it names, for example
         ``{"scale": Prior("HalfNormal", sigma=0.5)}``.
+    known_states : DataArray (run, step), optional
+        The state of some runs at some of their checkpoints, -1 or NaN where it is not known. It may
+        leave out runs and steps. States that are known somewhere keep their numbers in a fit.
 
     Returns
     -------
     pymc.Model
         With the variables `initial_probs` (state), `transition_probs` (state, state_next) and
         those of the emission, `mean` and `scale` (state, feature), and the observed `features`
-        (row, feature): the checkpoints of all runs end to end, 0 where a feature is missing.
+        (row, feature): the checkpoints of all runs end to end, 0 where a feature is missing. Where
+        transitions are ruled out, `transition_probs` is made of `transition_sticks` (stick), shares
+        of what the row has left; in continuous time, it and `rates` (state, state_next) are made of
+        `switch_rates` (switch). Draws of `features` go through the known states.
 
     Raises
     ------
     TypeError, ValueError
-        If the features or `n_states` can't be used (see the message), or a name is unknown.
+        If the features, `n_states` or `known_states` can't be used (see the message), or a name is
+        unknown.
 
     Examples
     --------
@@ -61,14 +71,20 @@ def build_model(
     >>> sorted(variable.name for variable in model.free_RVs)
     ['initial_probs', 'mean', 'scale', 'transition_probs']
     """
-    spec = specify(features, n_states, emission=emission, transition=transition, priors=priors)
+    spec = specify(
+        features,
+        n_states,
+        emission=emission,
+        transition=transition,
+        priors=priors,
+        known_states=known_states,
+    )
     return build_from(spec, features["feature"].values)
 
 
 def build_from(spec: Spec, feature: np.ndarray) -> "pm.Model":
     """Build the PyMC model of a `Spec` whose features have the labels `feature`."""
     import pymc as pm
-    import pytensor.tensor as pt
 
     coords = {
         "state": np.arange(spec.n_states),
@@ -77,14 +93,9 @@ def build_from(spec: Spec, feature: np.ndarray) -> "pm.Model":
         "row": np.arange(len(spec.rows.values)),
     }
     with pm.Model(coords=coords) as model:
-        variables = {}
-        for name, dims in spec.dims.items():
-            if spec.n_states == 1 and name in spec.transition.dims:
-                # a simplex of one corner has no density
-                certain = pt.ones((1,) * len(dims))
-                variables[name] = pm.Deterministic(name, certain, dims=dims)
-            else:
-                variables[name] = spec.priors[name].build(name, dims)
+        variables = spec.transition.build(spec.priors, spec.n_states)
+        for name, dims in spec.emission.dims.items():
+            variables[name] = spec.priors[name].build(name, dims)
         _observe(spec, variables)
     return model
 
@@ -104,13 +115,18 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
         log_emission = emission.log_density(value, rows, named, pt)
         log_emission = pt.specify_shape(log_emission, (len(rows.values), None))
         potentials = transition.log_potentials(named, pt)
-        return hmm_logp(log_emission, *potentials, lengths=rows.layout.lengths).sum()
+        layout = {"gap_index": rows.layout.gap_index, "lengths": rows.layout.lengths}
+        return hmm_logp(log_emission, *potentials, **layout).sum()
 
     def random(_row: Any, *parameters: Any, rng: np.random.Generator, size: Any) -> np.ndarray:
         named = dict(zip(names, parameters, strict=True))
         with np.errstate(divide="ignore"):  # a probability that a prior drew as 0
             log_transition, log_initial = transition.log_potentials(named, np)
-        states = draw_states(rng, np.exp(log_transition), np.exp(log_initial), rows.layout)
+        if spec.known_states is None:
+            states = draw_states(rng, np.exp(log_transition), np.exp(log_initial), rows.layout)
+        else:  # given what is known, also of later checkpoints
+            nothing = np.zeros((len(rows.values), spec.n_states))
+            states, _ = sample_paths(nothing, log_transition, log_initial, rows.layout, rng=rng)
         return emission.sample(rng, states, named, rows)
 
     # one letter per dim, as NumPy's generalised ufuncs write their signatures

@@ -34,6 +34,7 @@ def fit(
     emission: str | Emission = "gaussian",
     transition: str | Transition = "sticky",
     priors: Mapping[str, Prior] | None = None,
+    known_states: xr.DataArray | None = None,
     draws: int = 1000,
     tune: int | None = None,
     chains: int = 4,
@@ -51,7 +52,7 @@ def fit(
     features : DataArray (run, step, feature)
         As `bayesphase.features` returns them; NaN where missing.
     n_states : int
-    emission, transition, priors
+    emission, transition, priors, known_states
         As in `bayesphase.build_model`.
     draws : int
         Kept draws of each chain.
@@ -76,17 +77,21 @@ def fit(
     -------
     DataTree
         - `posterior`: `initial_probs` (state), `transition_probs` (state, state_next), `mean` and
-          `scale` (state, feature), each with (chain, draw);
+          `scale` (state, feature), each with (chain, draw); in continuous time also `rates`
+          (state, state_next), per optimiser step, and `transition_probs` are those of the median
+          gap between checkpoints, the attribute `gap` of the variable;
         - `paths`: `state` (chain, draw, run, step), one path per draw, drawn jointly, and
           `most_likely` (run, step), the path of the largest posterior-mean log density; -1 where a
           run has no checkpoint;
-        - `log_likelihood`: `run_log_likelihood` (chain, draw, run), nats;
+        - `log_likelihood`: `run_log_likelihood` (chain, draw, run), nats, of features and known
+          states;
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
           constant; where the priors are of families that only PyMC knows, under the default ones;
-        - `observed_data`: the `features`.
+        - `observed_data`: the `features`, and the `known_states` (run, step), if any.
 
-        States count from 0 in the order in which runs first enter them.
+        States count from 0 in the order in which runs first enter them, unless transitions that
+        are ruled out give them an order, or they are known somewhere.
 
     Raises
     ------
@@ -111,7 +116,14 @@ def fit(
     check_seed(random_seed)
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
-    spec = specify(features, n_states, emission=emission, transition=transition, priors=priors)
+    spec = specify(
+        features,
+        n_states,
+        emission=emission,
+        transition=transition,
+        priors=priors,
+        known_states=known_states,
+    )
     seeds = np.random.SeedSequence(random_seed).spawn(3)
     with _one_thread_each():
         modes = starting_points(
@@ -193,9 +205,12 @@ def _one_thread_each() -> AbstractContextManager[Any]:
 def _posterior(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Dataset:
     """Parameters with the model's dims, whatever the sampler called them."""
     drawn = sampled["posterior"].to_dataset().transpose("chain", "draw", ...)
-    state = np.arange(spec.n_states)
+    state, attrs = np.arange(spec.n_states), spec.transition.attrs
     return xr.Dataset(
-        {name: (("chain", "draw", *dims), drawn[name].values) for name, dims in spec.dims.items()},
+        {
+            name: (("chain", "draw", *dims), drawn[name].values, attrs.get(name, {}))
+            for name, dims in spec.dims.items()
+        },
         coords={
             "chain": drawn["chain"].values,
             "draw": drawn["draw"].values,
@@ -247,8 +262,15 @@ def _as_tree(
             "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
             "sample_stats": _tidy_stats(stats, paths.ambiguity),
             "restarts": log_density.to_dataset(name="log_density"),
-            "observed_data": features.to_dataset(),
+            "observed_data": _observed(features, spec),
         }
+    )
+
+
+def _observed(features: xr.DataArray, spec: Spec) -> xr.Dataset:
+    observed = features.to_dataset()
+    return (
+        observed if spec.known_states is None else observed.assign(known_states=spec.known_states)
     )
 
 

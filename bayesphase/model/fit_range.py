@@ -164,7 +164,8 @@ def _jobs(
             given = signature(fit).bind(features, k, **{**settings, **changed})
             given.apply_defaults()
             own = {name: given.arguments[name] for name in given.kwargs}
-            model = {name: own[name] for name in ("emission", "transition", "priors")}
+            names = ("emission", "transition", "priors", "known_states")
+            model = {name: own[name] for name in names}
             specify(features, k, **model)
             check_count("chains", own["chains"], least=1)
         del own["cores"], own["progressbar"]

@@ -47,7 +47,11 @@ class Smoothed(NamedTuple):
 
 
 class Potentials(NamedTuple):
-    """Potentials in log space and out of it, there divided by their largest, whose log is kept."""
+    """Potentials in log space and out of it, there divided by their largest, whose log is kept.
+
+    `whole_columns` says whether a state that is ruled out at a row is so from wherever a run comes,
+    as known states are: no probability is then 0 for having been too small.
+    """
 
     log_transition: np.ndarray
     log_initial: np.ndarray
@@ -55,6 +59,7 @@ class Potentials(NamedTuple):
     transition_top: np.ndarray
     initial: np.ndarray
     initial_top: float
+    whole_columns: bool
 
 
 class Group(NamedTuple):
@@ -107,7 +112,33 @@ def scaled(log_transition: Any, log_initial: Any) -> Any:
     top = top if np.isfinite(top) else 0.0
     for j in range(n_states):
         initial[j] = np.exp(log_initial[j] - top)
-    return Potentials(log_transition, log_initial, transition, tops, initial, top)
+    whole = _in_whole_columns(log_transition, transition) and np.isfinite(log_initial).all()
+    return Potentials(log_transition, log_initial, transition, tops, initial, top, whole)
+
+
+@inner
+def _in_whole_columns(log_transition: Any, transition: Any) -> bool:
+    """Say whether zeros (gap, state, state) fill columns, rows of zeros apart; and are there.
+
+    Numbers that are nearly 0, or became so out of log space, are not ruled out, and not welcome.
+    """
+    n_gaps, n_states, _ = transition.shape
+    found = False
+    for g in range(n_gaps):
+        for j in range(n_states):
+            closed, opened = False, False
+            for i in range(n_states):
+                if transition[g, i].max() > 0.0:
+                    closed = closed or transition[g, i, j] == 0.0
+                    opened = opened or transition[g, i, j] > 0.0
+                    if transition[g, i, j] < TINY and log_transition[g, i, j] > -np.inf:
+                        return False
+                else:
+                    found = True
+            if closed and opened:
+                return False
+            found = found or closed
+    return found
 
 
 @inner
@@ -191,7 +222,11 @@ def forward(index: int, group: Any, potentials: Any, layout: Any, log_likelihood
                 predicted = load(now, (0, 0)) * load(matrix, (0, j, 0))
                 for i in range(1, n_states):
                     predicted = predicted + load(now, (i, 0)) * load(matrix, (i, j, 0))
-            smallest = smaller(predicted, smallest)
+            if potentials.whole_columns:  # 0 is as good as any; less than TINY is not
+                lifted = predicted + larger(1.0 - predicted * 1e307, fill(0.0))
+                smallest = smaller(lifted, smallest)
+            else:
+                smallest = smaller(predicted, smallest)
             joint = predicted * load(weight, (j, row))
             store(probs, (j, row), joint)
             norm = norm + joint

@@ -8,16 +8,16 @@ are climbed from for a few steps only, the best of these to the top (Biernacki, 
 
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bayesphase.model.checks import check_count
 from bayesphase.model.linear import Linear, Observed
 from bayesphase.model.lines import flat_lines
+from bayesphase.model.numbering import numbered
 from bayesphase.model.passes import expect, sum_up
 from bayesphase.model.rows import Rows
-from bayesphase.model.transitions import Sticky
 
 # partitions tried for each one that is climbed to the top, and the steps taken from each
 TRIED_PER_RESTART = 5
@@ -40,7 +40,7 @@ def starting_points(
     n_states: int,
     *,
     emission: Linear,
-    transition: Sticky,
+    transition: Any,
     n_restarts: int,
     rng: np.random.Generator,
     cores: int | None = None,
@@ -49,7 +49,8 @@ def starting_points(
 
     Half of the partitions are by what checkpoints look like (k-means), half by when they come
     (random cuts in the time of a run). Of five times `n_restarts` partitions the best `n_restarts`
-    are climbed to the top. `cores` (all by default) is how many climbs are made at a time.
+    are climbed to the top. `cores` (all by default) is how many climbs are made at a time. `rows`
+    are laid out for `transition`, a chain as `transitions` describes it.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def starting_points(
     for attempt in range(TRIED_PER_RESTART * n_restarts):
         by_look = attempt % 2 == 0
         states = _by_look(looks, n_states, rng) if by_look else _by_time(rows, n_states, rng)
+        states = numbered(states, rows, transition, n_states)
         climbs.append(_Climb(observed, states, n_states, emission, transition))
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
@@ -109,7 +111,7 @@ class _Climb:
         states: np.ndarray,
         n_states: int,
         emission: Linear,
-        transition: Sticky,
+        transition: Any,
     ) -> None:
         self._observed, self._emission, self._transition = observed, emission, transition
         shape = (n_states, observed.series.values.shape[1])
@@ -126,7 +128,7 @@ class _Climb:
             expected = self._expected
             emission, emission_prior = self._emission.maximise(observed, expected)
             transition, transition_prior = self._transition.maximise(
-                expected.transitions, expected.first_states
+                expected.transitions, expected.first_states, self._parameters
             )
             parameters = {**transition, **emission}
             potentials = self._transition.log_potentials(parameters, np)

@@ -10,6 +10,10 @@ import numpy as np
 
 from bayesphase.model.simd import inner
 
+# terms of a sum, by their logarithm less that of the largest, which are lost in its rounding, and
+# logarithms whose exponential is 0: exponentials are what takes time here
+_NEGLIGIBLE, _NOTHING = -50.0, -746.0
+
 
 @inner
 def _log_sum_exp(x: Any) -> float:
@@ -21,7 +25,10 @@ def _log_sum_exp(x: Any) -> float:
         return top
     total = 0.0
     for value in x:
-        total += np.exp(value - top)
+        if (
+            value - top > _NEGLIGIBLE
+        ):  # most are not, where transitions are ruled out or states clear
+            total += np.exp(value - top)
     return top + np.log(total)
 
 
@@ -79,9 +86,10 @@ def smooth_run(
                     joint[i] = probs[t, i] + log_transition[g, i, j]
                 norm = _log_sum_exp(joint)
                 for i in range(n_states):
-                    pair = probs[t + 1, j] * np.exp(joint[i] - norm)
-                    expected[g, i, j] += pair
-                    total[i] += pair
+                    if joint[i] - norm > _NOTHING:
+                        pair = probs[t + 1, j] * np.exp(joint[i] - norm)
+                        expected[g, i, j] += pair
+                        total[i] += pair
         for i in range(n_states):
             probs[t, i] = total[i]
     return value

@@ -20,7 +20,7 @@ _MEAN_DRAWS = 400
 
 
 class Paths(NamedTuple):
-    """Draws with their paths, states numbered in the order of first entry.
+    """Draws with their paths, exchangeable states numbered in the order of first entry.
 
     `posterior` Dataset (chain, draw, ...); `states` int8 (chain, draw, row); `log_likelihood`
     (chain, draw, run); `ambiguity` (chain, draw), see `relabel.permutations`; `most_likely` int8
@@ -71,7 +71,8 @@ def draw_paths(
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         list(pool.map(one, range(n_draws)))
     log_likelihood -= np.add.reduceat(lost_to_scaling(observed), rows.layout.starts)
-    order, ambiguity = permutations(states, spec.n_states, spec.rows.layout.starts)
+    free = spec.transition.exchangeable(spec.n_states)
+    order, ambiguity = permutations(states, spec.n_states, rows.layout.starts, free=free)
     flat = _renumber(spec, flat, order)
     return Paths(
         posterior.assign(
@@ -79,6 +80,7 @@ def draw_paths(
                 name: (
                     ("chain", "draw", *dims),
                     flat[name].reshape(*chain_draw, *flat[name].shape[1:]),
+                    posterior[name].attrs,
                 )
                 for name, dims in spec.dims.items()
             }

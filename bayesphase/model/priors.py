@@ -75,6 +75,14 @@ class Prior:
         return distribution(name, **self.parameters, dims=dims)
 
 
+def certain(name: str, dims: tuple[str, ...], value: np.ndarray) -> Any:
+    """Add a variable that is known for certain to the PyMC model in context."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    return pm.Deterministic(name, pt.as_tensor(value), dims=dims)
+
+
 def choose(defaults: Mapping[str, Prior], given: Mapping[str, Prior] | None) -> dict[str, Prior]:
     """Replace `defaults` by the priors that the user gave.
 

@@ -45,7 +45,12 @@ def _rename(paths, names):  # type: ignore[no-untyped-def]
 
 
 def permutations(
-    paths: np.ndarray, n_states: int, starts: np.ndarray, *, max_iterations: int = 20
+    paths: np.ndarray,
+    n_states: int,
+    starts: np.ndarray,
+    *,
+    free: np.ndarray | None = None,
+    max_iterations: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the renumbering of every draw's states.
 
@@ -56,6 +61,8 @@ def permutations(
     n_states : int
     starts : ndarray (run)
         First row of every run.
+    free : bool ndarray (state), optional
+        States whose names can be exchanged, all by default; the others keep theirs.
 
     Returns
     -------
@@ -63,20 +70,27 @@ def permutations(
         The draw's own number of the state that is to be called by its position.
     ambiguity : ndarray (draw)
         How nearly two names could be swapped, from 0 (no checkpoint would match) to 1 (as many
-        match either way, for example where neither state is visited): over all pairs of states,
-        the largest ratio of matching checkpoints after to those before the swap.
+        match either way, for example where neither state is visited): over all pairs of free
+        states, the largest ratio of matching checkpoints after to those before the swap.
     """
+    among = np.arange(n_states) if free is None else np.flatnonzero(free)
+    if len(among) < 2:
+        return np.tile(np.arange(n_states), (len(paths), 1)), np.zeros(len(paths))
     order = np.full((len(paths), n_states), -1)
     pivot = paths[len(paths) // 2]
     for _ in range(max_iterations):
         overlap = _overlap(paths, pivot, n_states)
         previous = order
-        order = np.stack([linear_sum_assignment(counts, maximize=True)[1] for counts in overlap])
+        order = np.tile(np.arange(n_states), (len(paths), 1))
+        for own, counts in zip(order, overlap[:, among][:, :, among], strict=True):
+            own[among] = among[linear_sum_assignment(counts, maximize=True)[1]]
         if (order == previous).all():
             break
         pivot = _mode(rename(paths, order), n_states)
-    by_entry = _order_of_entry(pivot, n_states, starts)
-    return order[:, by_entry], _ambiguity(overlap, order)
+    by_entry = np.arange(n_states)
+    entered = _order_of_entry(pivot, n_states, starts)
+    by_entry[among] = entered[np.isin(entered, among)]
+    return order[:, by_entry], _ambiguity(overlap, order, among)
 
 
 def rename(paths: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -97,12 +111,11 @@ def _order_of_entry(path: np.ndarray, n_states: int, starts: np.ndarray) -> np.n
     return np.argsort(np.where(visited.any(axis=0), means, np.inf), kind="stable")
 
 
-def _ambiguity(overlap: np.ndarray, order: np.ndarray) -> np.ndarray:
-    n_draws, n_states, _ = overlap.shape
-    worst = np.zeros(n_draws)
-    draws = np.arange(n_draws)
-    for i in range(n_states):
-        for j in range(i + 1, n_states):
+def _ambiguity(overlap: np.ndarray, order: np.ndarray, among: np.ndarray) -> np.ndarray:
+    worst = np.zeros(len(overlap))
+    draws = np.arange(len(overlap))
+    for at, i in enumerate(among):
+        for j in among[at + 1 :]:
             kept = overlap[draws, i, order[:, i]] + overlap[draws, j, order[:, j]]
             swapped = overlap[draws, i, order[:, j]] + overlap[draws, j, order[:, i]]
             ratio = np.where(kept > 0, swapped / np.maximum(kept, 1), 1.0)

@@ -14,10 +14,9 @@ class Rows(NamedTuple):
     """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
 
     `values` (row, feature) is 0 where a feature is missing and `observed` (row, feature) is False
-    there; `run` and `step` (row) are positions on the grid; `time` (row) is in optimiser steps, and
-    `step_unit` the median time from a checkpoint of a run to its next; `location` and `spread`
-    (feature) are mean and standard deviation of what is observed, the spread 1 for a constant
-    feature.
+    there; `run` and `step` (row) are positions on the grid; `time` (row) is in optimiser steps;
+    `location` and `spread` (feature) are mean and standard deviation of what is observed, the
+    spread 1 for a constant feature.
     """
 
     values: np.ndarray
@@ -25,7 +24,6 @@ class Rows(NamedTuple):
     run: np.ndarray
     step: np.ndarray
     time: np.ndarray
-    step_unit: float
     layout: Layout
     location: np.ndarray
     spread: np.ndarray
@@ -39,6 +37,22 @@ class Rows(NamedTuple):
     def complete(self) -> bool:
         """Whether nothing is missing within the rows."""
         return bool(self.observed.all())
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Optimiser steps (row) since the run's checkpoint before, 0 at its first."""
+        gap = np.diff(self.time, prepend=self.time[0])
+        gap[self.layout.starts] = 0.0
+        return gap
+
+    @property
+    def step_unit(self) -> float:
+        """Median number of optimiser steps from one checkpoint of a run to its next."""
+        return float(np.median(np.delete(self.gap, self.layout.starts)))
+
+    def with_gap_index(self, gap_index: np.ndarray) -> "Rows":
+        """Return the same rows, with other transition matrices (row) leading into them."""
+        return self._replace(layout=self.layout._replace(gap_index=gap_index))
 
     def to_grid(self, column: np.ndarray, grid: tuple[int, int], fill: Any) -> np.ndarray:
         """Put a column (..., row) back on the grid (..., run, step)."""
@@ -69,10 +83,8 @@ def rows_of(features: xr.DataArray) -> Rows:
     observed = ~np.isnan(flat)
     flat = np.where(observed, flat, 0.0)
     time = features["step"].values[step].astype(np.float64)
-    gaps = np.diff(time)[np.diff(run) == 0]
     layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
-    spreads = location_and_spread(flat, observed)
-    return Rows(flat, observed, run, step, time, float(np.median(gaps)), layout, *spreads)
+    return Rows(flat, observed, run, step, time, layout, *location_and_spread(flat, observed))
 
 
 def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

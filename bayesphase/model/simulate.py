@@ -20,17 +20,17 @@ def draw_states(
     initial : ndarray (state)
     layout : Layout
     """
-    last = transition.shape[-1] - 1
     uniforms = rng.random(len(layout.gap_index))
-    cumulative, first = transition.cumsum(axis=-1), initial.cumsum()
+    sums = (p.cumsum(axis=-1) for p in (transition, initial))
+    # they end in 1, whatever the rounding, so that nothing of probability 0 is ever drawn
+    cumulative, first = (s / s[..., -1:] for s in sums)
     states = np.empty(len(uniforms), np.int8)
     for start, length in zip(layout.starts, layout.lengths, strict=True):
         threshold = first
         for row in range(start, start + length):
             if row > start:
                 threshold = cumulative[layout.gap_index[row], states[row - 1]]
-            # the last sum may fall short of 1 by rounding
-            states[row] = min(np.searchsorted(threshold, uniforms[row], "right"), last)
+            states[row] = np.searchsorted(threshold, uniforms[row], "right")
     return states
 
 

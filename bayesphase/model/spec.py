@@ -7,24 +7,31 @@ from typing import Any, NamedTuple, TypeVar
 import xarray as xr
 
 from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.known import aligned, anchor
 from bayesphase.model.linear import Linear
 from bayesphase.model.priors import Prior, choose
 from bayesphase.model.rows import Rows, check_n_states, rows_of
-from bayesphase.model.transitions import TRANSITIONS, Sticky
+from bayesphase.model.transitions import TRANSITIONS, ContinuousTime, LeftToRight, Sticky
 
 Emission = Linear
-Transition = Sticky
+Transition = Sticky | LeftToRight | ContinuousTime
 T = TypeVar("T")
 
 
 class Spec(NamedTuple):
-    """What defines a model; see `specify`."""
+    """What defines a model; see `specify`.
+
+    `structure` and `known_states` (run, step; -1 where unknown) are the user's, and `transition` is
+    the chain that they make of these data; see `transitions`.
+    """
 
     rows: Rows
     n_states: int
     emission: Emission
-    transition: Transition
+    transition: Any
     priors: dict[str, Prior]
+    structure: Transition
+    known_states: xr.DataArray | None
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -39,6 +46,7 @@ def specify(
     emission: str | Emission,
     transition: str | Transition,
     priors: Mapping[str, Prior] | None,
+    known_states: xr.DataArray | None = None,
 ) -> Spec:
     """Check everything that defines a model and fill in the default priors.
 
@@ -47,9 +55,13 @@ def specify(
     rows = rows_of(features)
     n_states = check_n_states(n_states, rows)
     emission = _resolve("emission", emission, EMISSIONS)
-    transition = _resolve("transition", transition, TRANSITIONS)
-    defaults = {**transition.priors(n_states), **emission.priors(rows)}
-    return Spec(rows, n_states, emission, transition, choose(defaults, priors))
+    structure: Transition = _resolve("transition", transition, TRANSITIONS)
+    chain, rows = structure.laid_out(rows, n_states)
+    if known_states is not None:
+        known_states = aligned(known_states, features, n_states)
+        chain, rows = anchor(chain, known_states, rows, features, n_states)
+    defaults = {**chain.priors(n_states), **emission.priors(rows)}
+    return Spec(rows, n_states, emission, chain, choose(defaults, priors), structure, known_states)
 
 
 def record(spec: Spec) -> dict[str, Any]:
@@ -58,10 +70,15 @@ def record(spec: Spec) -> dict[str, Any]:
         "n_states": spec.n_states,
         "emission": spec.emission.name,
         "emission_options": asdict(spec.emission),
-        "transition": spec.transition.name,
-        "transition_options": asdict(spec.transition),
+        "transition": spec.structure.name,
+        "transition_options": {name: _plain(x) for name, x in asdict(spec.structure).items()},
         "priors": {name: repr(prior) for name, prior in spec.priors.items()},
     }
+
+
+def _plain(option: Any) -> Any:
+    """Turn tuples into the lists that a file makes of them."""
+    return [_plain(part) for part in option] if isinstance(option, tuple) else option
 
 
 def recorded(fit: xr.DataTree) -> Spec:
@@ -79,13 +96,14 @@ def recorded(fit: xr.DataTree) -> Spec:
             f"{missing or ['the group observed_data']}; use the DataTree that bayesphase.fit "
             f"returns"
         )
-    attrs = fit.attrs
+    attrs, data = fit.attrs, fit["observed_data"].to_dataset()
     return specify(
-        fit["observed_data"].to_dataset()["features"],
+        data["features"],
         attrs["n_states"],
         emission=_named("emission", attrs, EMISSIONS),
         transition=_named("transition", attrs, TRANSITIONS),
         priors={name: Prior.parse(text) for name, text in attrs.get("priors", {}).items()},
+        known_states=data.get("known_states"),
     )
 
 

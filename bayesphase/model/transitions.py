@@ -1,4 +1,17 @@
-"""How a run moves between states: one class per structure."""
+"""How a run moves between states: one class per structure, with the options that users give.
+
+`laid_out` fits a structure to the data. The rest of the model works with what it returns, a chain:
+
+- `dims`: variables that the posterior holds and `log_potentials` takes, by name;
+- `attrs`: their attributes where units are not obvious;
+- `possible(n_states)`: transitions (state, state) and first states (state) that can happen;
+- `exchangeable(n_states)` (state): whose names mean nothing, so that they can be renumbered;
+- `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
+- `build(priors, n_states)`: adds the variables to the PyMC model in context;
+- `log_potentials(parameters, xp)`, `maximise(...)` and `jitter(...)` as in `Sticky`.
+
+A known state makes of any chain one that respects it; see `known`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bayesphase.model.priors import Prior
+from bayesphase.model.masked import Masked, as_mask
+from bayesphase.model.priors import Prior, certain
+from bayesphase.model.rows import Rows
+from bayesphase.model.timed import Timed
 
 Parameters = Mapping[str, Any]
 
@@ -25,27 +41,59 @@ class Sticky:
         Prior number of transitions to every state; positive.
     stickiness : float
         Prior number of further transitions to the state itself; at least 0.
+    allowed : nested sequence (state, state) of bool, optional
+        Which state (second) may follow which (first); all by default. What is not allowed has
+        probability 0, and the rest of a row is Dirichlet. States then mean what their rows say:
+        they are not renumbered.
     """
 
     concentration: float = 1.0
     stickiness: float = 20.0
+    allowed: tuple[tuple[bool, ...], ...] | None = None
 
     name: ClassVar[str] = "sticky"
+    attrs: ClassVar[dict[str, dict[str, Any]]] = {}
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),
         "transition_probs": ("state", "state_next"),
     }
 
     def __post_init__(self) -> None:  # noqa: D105
-        if not self.concentration > 0 or not self.stickiness >= 0:
+        _check_counts(self.concentration, self.stickiness)
+        if self.allowed is not None:
+            # as tuples, so that options can be compared, whatever a file made of them
+            object.__setattr__(self, "allowed", as_mask(self.allowed))
+
+    def laid_out(self, rows: Rows, n_states: int) -> "tuple[Sticky | Masked, Rows]":
+        """Return the chain that this structure is for so many states, and the rows.
+
+        Raises
+        ------
+        ValueError
+            If `allowed` is for another number of states.
+        """
+        if self.allowed is None:
+            return self, rows
+        allowed = np.array(self.allowed)
+        if len(allowed) != n_states:
             raise ValueError(
-                f"concentration must be positive and stickiness at least 0, got "
-                f"{self.concentration} and {self.stickiness}"
+                f"allowed must have a row and a column for each of the {n_states} states, got "
+                f"shape {allowed.shape}"
             )
+        if allowed.all():
+            return self, rows
+        return Masked(allowed, _counts(self.concentration, self.stickiness, n_states)), rows
+
+    def exchangeable(self, n_states: int) -> np.ndarray:
+        """Say which states (state) could be called by each other's names: all."""
+        return np.ones(n_states, bool)
+
+    def possible(self, n_states: int) -> tuple[np.ndarray, np.ndarray]:
+        """Say which transitions (state, state) and first states (state) can happen: all."""
+        return np.ones((n_states, n_states), bool), np.ones(n_states, bool)
 
     def _pseudo_counts(self, n_states: int) -> np.ndarray:
-        diagonal = self.stickiness * np.eye(n_states)
-        return np.full((n_states, n_states), self.concentration) + diagonal
+        return _counts(self.concentration, self.stickiness, n_states)
 
     def priors(self, n_states: int) -> dict[str, Prior]:
         """Give the default priors."""
@@ -54,12 +102,24 @@ class Sticky:
             "transition_probs": Prior("Dirichlet", a=self._pseudo_counts(n_states)),
         }
 
+    def build(self, priors: Mapping[str, Prior], n_states: int) -> dict[str, Any]:
+        """Add the variables of `dims` to the PyMC model in context."""
+        if n_states == 1:  # a simplex of one corner has no density
+            return {
+                name: certain(name, dims, np.ones((1,) * len(dims)))
+                for name, dims in self.dims.items()
+            }
+        return {name: priors[name].build(name, dims) for name, dims in self.dims.items()}
+
     def log_potentials(self, parameters: Parameters, xp: Any) -> tuple[Any, Any]:
         """Log-transitions (gap, state, state), one gap, and log-initial probabilities (state)."""
         return xp.log(parameters["transition_probs"])[None], xp.log(parameters["initial_probs"])
 
     def maximise(
-        self, expected_transitions: np.ndarray, first_states: np.ndarray
+        self,
+        expected_transitions: np.ndarray,
+        first_states: np.ndarray,
+        current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
         """M-step, at the posterior mean so that no probability is 0.
 
@@ -68,6 +128,8 @@ class Sticky:
         expected_transitions : ndarray (gap, state, state)
         first_states : ndarray (state)
             Expected number of runs that start in each state.
+        current : mapping, optional
+            The parameters that made these expected; makes no difference here.
 
         Returns
         -------
@@ -98,4 +160,120 @@ class Sticky:
         return moved
 
 
-TRANSITIONS = {Sticky.name: Sticky}
+@dataclass(frozen=True, kw_only=True)
+class LeftToRight:
+    """Phases that come one after the other and never come back: a model of change points.
+
+    A run starts in state 0, and at every checkpoint stays or goes on to the next state; it stays in
+    the last for good, and need not reach it (Chib 1998, doi:10.1016/S0304-4076(97)00115-2, whose
+    runs do). States have an order, so that they are not renumbered.
+
+    Rows of `transition_probs` (state, state_next) are Dirichlet over what can happen: a Beta
+    distribution of the probability to stay, without `skip`.
+
+    Parameters
+    ----------
+    concentration : float
+        Prior number of transitions to every later state that may follow; positive.
+    stickiness : float
+        Prior number of further transitions to the state itself; at least 0.
+    skip : bool
+        Whether runs may leave out states: any later one may follow, and runs start in any, with
+        Dirichlet `initial_probs` (state).
+    """
+
+    concentration: float = 1.0
+    stickiness: float = 20.0
+    skip: bool = False
+
+    name: ClassVar[str] = "left_to_right"
+
+    def __post_init__(self) -> None:  # noqa: D105
+        _check_counts(self.concentration, self.stickiness)
+        if not isinstance(self.skip, bool | np.bool_):
+            raise TypeError(f"skip must be True or False, got {self.skip!r}")
+        object.__setattr__(self, "skip", bool(self.skip))
+
+    def laid_out(self, rows: Rows, n_states: int) -> tuple[Sticky | Masked, Rows]:
+        """Return the chain that this structure is for so many states, and the rows."""
+        if n_states == 1:
+            return Sticky(), rows
+        allowed = np.triu(np.ones((n_states, n_states), bool))
+        if not self.skip:
+            allowed = np.tril(allowed, 1)
+        counts = _counts(self.concentration, self.stickiness, n_states)
+        return Masked(allowed, counts, first=None if self.skip else 0), rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousTime:
+    """Switches happen at any time at constant rates: what a gap between checkpoints may hide.
+
+    Over a gap of g optimiser steps the transition matrix is exp(Q g), with the generator Q that has
+    `rates` (state, state_next), switches per optimiser step, beside its diagonal (Kalbfleisch &
+    Lawless 1985, doi:10.1080/01621459.1985.10478195). Uneven grids and missing checkpoints need no
+    care. `transition_probs` (state, state_next) is the matrix of the median gap, which the
+    variable's attribute `gap` holds in a fit.
+
+    Rates have independent gamma priors of shape `shape`, and a state is left after `dwell_share` of
+    the median length of a run, on average.
+
+    Parameters
+    ----------
+    shape : float
+        Shape of the gamma prior of each rate, an exponential one by default; positive.
+    dwell_share : float, optional
+        By default the inverse of the number of states; positive.
+    """
+
+    shape: float = 1.0
+    dwell_share: float | None = None
+
+    name: ClassVar[str] = "continuous_time"
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not self.shape > 0 or not (self.dwell_share is None or self.dwell_share > 0):
+            raise ValueError(
+                f"shape and dwell_share must be positive, got {self.shape} and {self.dwell_share}"
+            )
+
+    def laid_out(self, rows: Rows, n_states: int) -> tuple[Sticky | Timed, Rows]:
+        """Return the chain for these gaps, and the rows with the index of each one's gap."""
+        if n_states == 1:
+            return Sticky(), rows
+        gaps, median, rows = by_gap(rows)
+        length = np.median(np.add.reduceat(rows.gap, rows.layout.starts))
+        share = 1.0 / n_states if self.dwell_share is None else self.dwell_share
+        return Timed(gaps, median, shape=self.shape, dwell=share * length), rows
+
+
+def by_gap(rows: Rows) -> tuple[np.ndarray, float, Rows]:
+    """Find the distinct gaps (gap) and the median one, and have `gap_index` say which is whose.
+
+    Gaps are in optimiser steps; those that differ by rounding only are one.
+    """
+    follows = np.ones(len(rows.gap), bool)
+    follows[rows.layout.starts] = False
+    median = float(np.median(rows.gap[follows]))
+    _, example, which = np.unique(
+        np.round(rows.gap[follows] / median, 9), return_index=True, return_inverse=True
+    )
+    gap_index = np.zeros(len(rows.gap), np.int64)
+    gap_index[follows] = which
+    return rows.gap[follows][example], median, rows.with_gap_index(gap_index)
+
+
+def _counts(concentration: float, stickiness: float, n_states: int) -> np.ndarray:
+    diagonal = stickiness * np.eye(n_states)
+    return np.full((n_states, n_states), concentration) + diagonal
+
+
+def _check_counts(concentration: float, stickiness: float) -> None:
+    if not concentration > 0 or not stickiness >= 0:
+        raise ValueError(
+            f"concentration must be positive and stickiness at least 0, got "
+            f"{concentration} and {stickiness}"
+        )
+
+
+TRANSITIONS: dict[str, Any] = {c.name: c for c in (Sticky, LeftToRight, ContinuousTime)}

@@ -387,3 +387,35 @@ def test_a_missing_row_at_the_end_can_be_dropped(problem):
     np.testing.assert_allclose(other.log_likelihood, one.log_likelihood, **EXACT)
     kept = np.delete(np.arange(len(emission)), longer.layout.starts + lengths)
     np.testing.assert_allclose(other.state_probs[kept], one.state_probs, **EXACT)
+
+
+def ruled_out(rng, *, size, spread, lengths=(150, 40, 90)):
+    """A problem with known states: matrices with some columns only, or, after a first row, rows."""
+    problem = random_problem(rng, n_states=3, lengths=lengths, n_gaps=1, missing=0.1, size=1.0)
+    opened = [np.ones((3, 3), bool)]
+    opened += [np.broadcast_to(np.arange(3) == k, (3, 3)) for k in range(3)]
+    opened += [np.broadcast_to(np.arange(3)[:, None] == k, (3, 3)) for k in range(3)]
+    base = spread * rng.normal(size=(3, 3))
+    gap_index = rng.choice(4, p=[0.7, 0.1, 0.1, 0.1], size=sum(lengths))
+    starts = problem.layout.starts
+    gap_index[starts + 1] = rng.integers(4, 7, size=len(starts))
+    return problem._replace(
+        log_emission=size * problem.log_emission,
+        log_transition=np.where(opened, base, -np.inf),
+        layout=end_to_end(lengths, gap_index),
+    )
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 300.0])
+@pytest.mark.parametrize("spread", [1.0, 100.0, 800.0])
+def test_states_that_are_ruled_out(size, spread):
+    """However far apart they are, and whatever is lost out of log space."""
+    for seed in range(5):
+        problem = ruled_out(np.random.default_rng(seed), size=size, spread=spread)
+        found = forward_backward(*problem)
+        for r, (run, start) in enumerate(zip(runs(problem), problem.layout.starts, strict=True)):
+            log_likelihood, state_probs, expected = log_space(run)
+            assert found.log_likelihood[r] == pytest.approx(log_likelihood, rel=1e-11)
+            own = found.state_probs[start : start + len(state_probs)]
+            np.testing.assert_allclose(own, state_probs, atol=1e-9)
+            np.testing.assert_allclose(found.expected_transitions[r], expected, atol=1e-8)

@@ -125,3 +125,22 @@ def test_any_paths_at_all(paths):
     renamed = rename(paths, order)
     np.testing.assert_array_equal(np.take_along_axis(order, renamed.astype(int), axis=1), paths)
     assert ((ambiguity >= 0) & (ambiguity <= 1)).all()
+
+
+def test_only_free_states_are_renumbered():
+    """State 1 keeps its number; 0 and 2 are matched, and numbered by entry, among themselves."""
+    truth = np.repeat([1, 2, 0, 1], [10, 8, 7, 5])
+    paths = np.stack([truth, np.array([2, 1, 0])[truth], truth]).astype(np.int8)
+    free = np.array([True, False, True])
+    order, ambiguity = permutations(paths, 3, np.array([0]), free=free)
+    np.testing.assert_array_equal(order[:, 1], 1)
+    np.testing.assert_array_equal(rename(paths, order), np.tile(np.array([2, 1, 0])[truth], (3, 1)))
+    np.testing.assert_array_equal(ambiguity, 0.0)
+
+
+@pytest.mark.parametrize("free", [[False] * 3, [False, True, False]])
+def test_nothing_is_renumbered_where_nothing_is_free(free):
+    paths = np.array([[2, 2, 0, 1], [0, 0, 1, 2]], np.int8)
+    order, ambiguity = permutations(paths, 3, np.array([0]), free=np.array(free))
+    np.testing.assert_array_equal(order, [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(ambiguity, 0.0)

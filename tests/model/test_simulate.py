@@ -111,3 +111,16 @@ def test_sizes_under_one(name):
 def test_parameters_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate(**arguments)
+
+
+def test_rounding_draws_no_state_of_probability_zero():
+    """Tenths add up to less than 1, and a uniform number may lie between."""
+
+    class Largest:
+        def random(self, n):
+            return np.full(n, np.nextafter(1.0, 0.0))
+
+    row = np.append(np.full(10, 0.1), 0.0)
+    assert row.cumsum()[-1] < 1.0
+    states = draw_states(Largest(), np.tile(row, (1, 11, 1)), row, end_to_end([4]))
+    np.testing.assert_array_equal(states, 9)
