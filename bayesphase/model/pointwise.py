@@ -1,5 +1,6 @@
-"""Leave-one-out densities of every checkpoint under every posterior draw."""
+"""Log densities under every posterior draw: of whole runs, and of checkpoints given the others."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
@@ -8,7 +9,8 @@ import xarray as xr
 
 from bayesphase.model import gaussian
 from bayesphase.model.checks import check_count
-from bayesphase.model.spec import recorded
+from bayesphase.model.rows import Rows, rows_of
+from bayesphase.model.spec import Spec, recorded
 
 
 def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> xr.DataArray:
@@ -49,36 +51,134 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     >>> bp.checkpoint_log_likelihood(fit).dims  # doctest: +SKIP
     ('chain', 'draw', 'run', 'step')
     """
-    if cores is not None:
-        check_count("cores", cores, least=1)
     spec = recorded(fit)
     rows = spec.rows
+    features = fit["observed_data"]["features"]
+    grid = (features.sizes["run"], features.sizes["step"])
+    densities = np.full((*_chain_draw(fit), *grid), np.nan)
+    flat = densities.reshape(-1, *grid)
+    data, unit = gaussian.arrange(rows), _unit(rows)
+
+    def one(draw: int, parameters: tuple[np.ndarray, ...]) -> None:
+        by_row = np.empty(len(unit))
+        gaussian.leave_one_out(data, *parameters, by_row)
+        flat[draw, rows.run, rows.step] = by_row - unit
+
+    _under_each_draw(fit, spec, rows, one, cores)
+    along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
+    return xr.DataArray(
+        densities,
+        dims=("chain", "draw", "run", "step"),
+        coords={**{dim: fit["posterior"][dim] for dim in ("chain", "draw")}, **along},
+        name="checkpoint_log_likelihood",
+        attrs={"long_name": "log density of a checkpoint given the others", "units": "nats"},
+    )
+
+
+def run_log_likelihood(
+    fit: xr.DataTree, features: xr.DataArray, *, cores: int | None = None
+) -> xr.DataArray:
+    """Log-likelihood of any runs, such as new ones, under every posterior draw of a fit.
+
+    Parameters
+    ----------
+    fit : DataTree
+        As `bayesphase.fit` returns it.
+    features : DataArray (run, step, feature)
+        The fit's features, in any order, of other runs; NaN where missing. They have to be scaled
+        as the fit's were: `bayesphase.features` of the new runs alone would scale them by
+        themselves.
+    cores : int, optional
+        Threads to share the draws out over; all cores by default.
+
+    Returns
+    -------
+    DataArray (chain, draw, run)
+        In nats. For the runs of the fit it is `fit["log_likelihood"]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not those of the fit or can't be used, or `cores` is no positive
+        integer.
+
+    Examples
+    --------
+    >>> import bayesphase as bp
+    >>> x = bp.simulate(n_states=2, n_runs=3, n_steps=60, random_seed=1)["features"]
+    >>> fit = bp.fit(x[:2], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
+    >>> bp.run_log_likelihood(fit, x[2:]).mean(("chain", "draw"))  # doctest: +SKIP
+    """
+    spec = recorded(fit)
+    features = _with_the_features_of(fit, features)
+    rows = rows_of(features, scaled_as=spec.rows)
+    densities = np.empty((*_chain_draw(fit), features.sizes["run"]))
+    flat = densities.reshape(-1, features.sizes["run"])
     data = gaussian.arrange(rows)
+    unit = np.add.reduceat(_unit(rows), rows.layout.starts)
+    any_numbers = np.full(len(rows.values), 0.5)
+
+    def one(draw: int, parameters: tuple[np.ndarray, ...]) -> None:
+        # of the kernels that return log-likelihoods this does the least beside
+        states = np.empty(len(rows.values), np.int8)
+        gaussian.draw_paths(data, *parameters, any_numbers, states, flat[draw])
+        flat[draw] -= unit
+
+    _under_each_draw(fit, spec, rows, one, cores)
+    return xr.DataArray(
+        densities,
+        dims=("chain", "draw", "run"),
+        coords={**{d: fit["posterior"][d] for d in ("chain", "draw")}, "run": features["run"]},
+        name="run_log_likelihood",
+        attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
+    )
+
+
+def _with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
+    """Put features into the order of the fit's; `rows_of` finds what else is wrong with them."""
+    known = fit["observed_data"]["features"].indexes["feature"]
+    if not isinstance(features, xr.DataArray) or "feature" not in features.indexes:
+        return features
+    given = features.indexes["feature"]
+    if set(given) != set(known):
+        raise ValueError(
+            f"the fit has the features {known.tolist()}, but features has {given.tolist()}: give "
+            f"the same ones"
+        )
+    return features if given.has_duplicates else features.sel(feature=known)
+
+
+def _chain_draw(fit: xr.DataTree) -> tuple[int, int]:
+    return fit["posterior"].sizes["chain"], fit["posterior"].sizes["draw"]
+
+
+def _unit(rows: Rows) -> np.ndarray:
+    """Log density (row) that features lose when they are scaled back, nats."""
+    return rows.observed @ np.log(rows.spread)
+
+
+def _under_each_draw(
+    fit: xr.DataTree,
+    spec: Spec,
+    rows: Rows,
+    one: Callable[[int, tuple[np.ndarray, ...]], None],
+    cores: int | None,
+) -> None:
+    """Call `one(draw, parameters)` for all draws, chains one after the other, in threads.
+
+    The parameters are those of `gaussian.scaled_parameters` for the given `rows`.
+    """
+    if cores is not None:
+        check_count("cores", cores, least=1)
     posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
-    chain_draw = posterior.sizes["chain"], posterior.sizes["draw"]
     flat = {
         str(name): variable.values.reshape(-1, *variable.shape[2:])
         for name, variable in posterior.items()
     }
-    features = fit["observed_data"]["features"]
-    grid = (features.sizes["run"], features.sizes["step"])
-    densities = np.full((chain_draw[0] * chain_draw[1], *grid), np.nan)
-    unit = rows.observed @ np.log(rows.spread)  # the kernel's density is of the scaled features
 
-    def one(draw: int) -> None:
+    def each(draw: int) -> None:
         parameters = {name: values[draw] for name, values in flat.items()}
-        scaled = gaussian.scaled_parameters(rows, spec.transition, parameters)
-        by_row = np.empty(len(unit))
-        gaussian.leave_one_out(data, *scaled, by_row)
-        densities[draw, rows.run, rows.step] = by_row - unit
+        one(draw, gaussian.scaled_parameters(rows, spec.transition, parameters))
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
-        list(pool.map(one, range(len(densities))))
-    along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
-    return xr.DataArray(
-        densities.reshape(*chain_draw, *grid),
-        dims=("chain", "draw", "run", "step"),
-        coords={**{dim: posterior[dim] for dim in ("chain", "draw")}, **along},
-        name="checkpoint_log_likelihood",
-        attrs={"long_name": "log density of a checkpoint given the others", "units": "nats"},
-    )
+        list(pool.map(each, range(posterior.sizes["chain"] * posterior.sizes["draw"])))

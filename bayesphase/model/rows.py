@@ -43,13 +43,16 @@ class Rows(NamedTuple):
         return out
 
 
-def rows_of(features: xr.DataArray) -> Rows:
+def rows_of(features: xr.DataArray, *, scaled_as: Rows | None = None) -> Rows:
     """Lay features out as rows.
 
     Parameters
     ----------
     features : DataArray (run, step, feature)
         As `bayesphase.features` returns them; NaN where missing.
+    scaled_as : Rows, optional
+        Rows of the same features whose location and spread are taken, so that a feature may have
+        no value here.
 
     Raises
     ------
@@ -59,21 +62,30 @@ def rows_of(features: xr.DataArray) -> Rows:
         If dims are missing, steps are not increasing, a value is infinite, a feature has no value,
         or a run has fewer than two checkpoints.
     """
-    values = check_features(features).transpose("run", "step", "feature").values.astype(np.float64)
+    features = check_features(features, may_lack_features=scaled_as is not None)
+    values = features.transpose("run", "step", "feature").values.astype(np.float64)
     run, step = np.nonzero(~np.isnan(values).all(axis=2))
     flat = values[run, step]
     observed = ~np.isnan(flat)
-    with np.errstate(invalid="ignore"):
-        location, spread = np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
-    # a constant feature has a spread of rounding errors only
-    spread = np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
+    if scaled_as is None:
+        location, spread = _scale_of(flat)
+    else:
+        location, spread = scaled_as.location, scaled_as.spread
     lengths = np.bincount(run, minlength=values.shape[0])
     return Rows(
         np.where(observed, flat, 0.0), observed, run, step, end_to_end(lengths), location, spread
     )
 
 
-def check_features(features: xr.DataArray) -> xr.DataArray:
+def _scale_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Location and spread (feature) of values (row, feature), NaN where missing."""
+    with np.errstate(invalid="ignore"):
+        location, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    # a constant feature has a spread of rounding errors only
+    return location, np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
+
+
+def check_features(features: xr.DataArray, *, may_lack_features: bool = False) -> xr.DataArray:
     """Return `features` if a model can be fitted to them; see `rows_of` for what is raised."""
     if not isinstance(features, xr.DataArray):
         raise TypeError(
@@ -84,7 +96,7 @@ def check_features(features: xr.DataArray) -> xr.DataArray:
         raise TypeError(f"features must hold real numbers, got dtype {features.dtype}")
     _check_labels(features)
     _check_steps(features)
-    _check_values(features.transpose("run", "step", "feature"))
+    _check_values(features.transpose("run", "step", "feature"), may_lack_features)
     return features
 
 
@@ -105,7 +117,7 @@ def _check_labels(features: xr.DataArray) -> None:
             raise ValueError(f"features has {dim} labels that occur twice: {repeated}")
 
 
-def _check_values(features: xr.DataArray) -> None:
+def _check_values(features: xr.DataArray, may_lack_features: bool) -> None:
     runs, steps, names = (features[dim].values.tolist() for dim in ("run", "step", "feature"))
     infinite = np.argwhere(np.isinf(features.values))
     if infinite.size:
@@ -115,7 +127,7 @@ def _check_values(features: xr.DataArray) -> None:
             f"a missing value"
         )
     present = ~np.isnan(features.values)
-    for d in np.flatnonzero(~present.any(axis=(0, 1))):
+    for d in np.flatnonzero(~present.any(axis=(0, 1)) & (not may_lack_features)):
         raise ValueError(f"feature {names[d]!r} is NaN everywhere; leave it out")
     checkpoints = present.any(axis=2).sum(axis=1)
     for r in np.flatnonzero(checkpoints < 2):
