@@ -80,7 +80,7 @@ def recorded(fit: xr.DataTree) -> Spec:
         )
     attrs = fit.attrs
     return specify(
-        fit["observed_data"]["features"],
+        fit["observed_data"].to_dataset()["features"],
         attrs["n_states"],
         emission=_named("emission", attrs, EMISSIONS),
         transition=_named("transition", attrs, TRANSITIONS),
