@@ -1,6 +1,6 @@
 """Log densities under every posterior draw: of whole runs, and of checkpoints given the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 
@@ -51,6 +51,8 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     >>> bp.checkpoint_log_likelihood(fit).dims  # doctest: +SKIP
     ('chain', 'draw', 'run', 'step')
     """
+    if cores is not None:
+        check_count("cores", cores, least=1)
     spec = recorded(fit)
     rows = spec.rows
     features = fit["observed_data"]["features"]
@@ -59,12 +61,12 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     flat = densities.reshape(-1, *grid)
     data, unit = gaussian.arrange(rows), _unit(rows)
 
-    def one(draw: int, parameters: tuple[np.ndarray, ...]) -> None:
+    def one(draw: int, scaled: tuple[np.ndarray, ...]) -> None:
         by_row = np.empty(len(unit))
-        gaussian.leave_one_out(data, *parameters, by_row)
+        gaussian.leave_one_out(data, *scaled, by_row)
         flat[draw, rows.run, rows.step] = by_row - unit
 
-    _under_each_draw(fit, spec, rows, one, cores)
+    _under_each_draw(spec, rows, flat_posterior(fit), one, cores)
     along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
     return xr.DataArray(
         densities,
@@ -109,29 +111,53 @@ def run_log_likelihood(
     >>> fit = bp.fit(x[:2], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
     >>> bp.run_log_likelihood(fit, x[2:]).mean(("chain", "draw"))  # doctest: +SKIP
     """
+    if cores is not None:
+        check_count("cores", cores, least=1)
     spec = recorded(fit)
     features = _with_the_features_of(fit, features)
     rows = rows_of(features, scaled_as=spec.rows)
-    densities = np.empty((*_chain_draw(fit), features.sizes["run"]))
-    flat = densities.reshape(-1, features.sizes["run"])
-    data = gaussian.arrange(rows)
-    unit = np.add.reduceat(_unit(rows), rows.layout.starts)
-    any_numbers = np.full(len(rows.values), 0.5)
-
-    def one(draw: int, parameters: tuple[np.ndarray, ...]) -> None:
-        # of the kernels that return log-likelihoods this does the least beside
-        states = np.empty(len(rows.values), np.int8)
-        gaussian.draw_paths(data, *parameters, any_numbers, states, flat[draw])
-        flat[draw] -= unit
-
-    _under_each_draw(fit, spec, rows, one, cores)
+    densities = likelihood_of_rows(spec, rows, flat_posterior(fit), cores=cores)
     return xr.DataArray(
-        densities,
+        densities.reshape(*_chain_draw(fit), -1),
         dims=("chain", "draw", "run"),
         coords={**{d: fit["posterior"][d] for d in ("chain", "draw")}, "run": features["run"]},
         name="run_log_likelihood",
         attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
     )
+
+
+def likelihood_of_rows(
+    spec: Spec, rows: Rows, parameters: Mapping[str, np.ndarray], *, cores: int | None = None
+) -> np.ndarray:
+    """Log-likelihood of runs under given parameters, nats.
+
+    Parameters
+    ----------
+    spec : Spec
+        Says what the model is; its own rows play no part.
+    rows : Rows
+    parameters : mapping
+        The model's variables, with dims (draw, ...).
+    cores : int or None
+        Threads to share the draws out over; all cores by default.
+
+    Returns
+    -------
+    ndarray (draw, run)
+    """
+    n_draws = len(next(iter(parameters.values())))
+    densities = np.empty((n_draws, len(rows.layout.starts)))
+    data = gaussian.arrange(rows)
+    unit = np.add.reduceat(_unit(rows), rows.layout.starts)
+    any_numbers = np.full(len(rows.values), 0.5)
+
+    def one(draw: int, scaled: tuple[np.ndarray, ...]) -> None:
+        # of the kernels that return log-likelihoods this does the least beside
+        states = np.empty(len(rows.values), np.int8)
+        gaussian.draw_paths(data, *scaled, any_numbers, states, densities[draw])
+
+    _under_each_draw(spec, rows, parameters, one, cores)
+    return densities - unit
 
 
 def _with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
@@ -157,28 +183,27 @@ def _unit(rows: Rows) -> np.ndarray:
     return rows.observed @ np.log(rows.spread)
 
 
+def flat_posterior(fit: xr.DataTree) -> dict[str, np.ndarray]:
+    """Parameters by name (draw, ...), chains one after the other."""
+    posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
+    return {str(name): v.values.reshape(-1, *v.shape[2:]) for name, v in posterior.items()}
+
+
 def _under_each_draw(
-    fit: xr.DataTree,
     spec: Spec,
     rows: Rows,
+    parameters: Mapping[str, np.ndarray],
     one: Callable[[int, tuple[np.ndarray, ...]], None],
     cores: int | None,
 ) -> None:
-    """Call `one(draw, parameters)` for all draws, chains one after the other, in threads.
+    """Call `one(draw, scaled)` for all draws of the parameters (draw, ...), in threads.
 
-    The parameters are those of `gaussian.scaled_parameters` for the given `rows`.
+    `scaled` is what `gaussian.scaled_parameters` makes of a draw for the given `rows`.
     """
-    if cores is not None:
-        check_count("cores", cores, least=1)
-    posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
-    flat = {
-        str(name): variable.values.reshape(-1, *variable.shape[2:])
-        for name, variable in posterior.items()
-    }
 
     def each(draw: int) -> None:
-        parameters = {name: values[draw] for name, values in flat.items()}
-        one(draw, gaussian.scaled_parameters(rows, spec.transition, parameters))
+        point = {name: values[draw] for name, values in parameters.items()}
+        one(draw, gaussian.scaled_parameters(rows, spec.transition, point))
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
-        list(pool.map(each, range(posterior.sizes["chain"] * posterior.sizes["draw"])))
+        list(pool.map(each, range(len(next(iter(parameters.values()))))))

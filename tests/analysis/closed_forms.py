@@ -191,8 +191,8 @@ class OneState:
         mean, scale = (spec.priors[name].parameters for name in ("mean", "scale"))
         self.values = features.values[..., 0]
         centre, width = self.values.mean(), self.values.std()
-        mu = centre + width * np.linspace(-1.5, 1.5, 401)[:, None]
-        log_scale = np.log(width) + np.linspace(-0.8, 0.8, 301)[None, :]
+        mu = centre + width * np.linspace(-2.0, 2.0, 801)[:, None]
+        log_scale = np.log(width) + np.linspace(-1.5, 1.5, 801)[None, :]
         alpha, beta = float(np.squeeze(scale["alpha"])), float(np.squeeze(scale["beta"]))
         self.log_prior = norm.logpdf(mu, np.squeeze(mean["mu"]), np.squeeze(mean["sigma"]))
         self.log_prior = self.log_prior - alpha * log_scale - beta * np.exp(-log_scale)
@@ -202,17 +202,18 @@ class OneState:
             log_scale + 0.5 * np.log(2 * np.pi)
         )
 
-    def loo(self):
-        whole = logsumexp(self.by_run.sum(axis=0) + self.log_prior)
-        return np.array(
-            [
-                whole - logsumexp(np.delete(self.by_run, r, axis=0).sum(axis=0) + self.log_prior)
-                for r in range(len(self.by_run))
-            ]
-        )
+    def loo(self, folds=None):
+        """Log density of each run given those that are not in its fold."""
+        n_runs = len(self.by_run)
+        fold = np.arange(n_runs) % (folds or n_runs)
+        predicted = []
+        for run in range(n_runs):
+            rest = self.by_run[fold != fold[run]].sum(axis=0) + self.log_prior
+            predicted.append(logsumexp(rest + self.by_run[run]) - logsumexp(rest))
+        return np.array(predicted)
 
 
-def one_state(n_runs=6):
+def one_state(n_runs=6, apart=0.1):
     """Draw features for `OneState`, with runs that differ a little."""
     x = bp.simulate(n_states=1, n_runs=n_runs, n_steps=15, n_features=1, random_seed=2)["features"]
-    return x + 0.1 * np.random.default_rng(3).normal(size=(n_runs, 1, 1))
+    return x + apart * np.random.default_rng(3).normal(size=(n_runs, 1, 1))
