@@ -79,9 +79,9 @@ def test_what_stays_unreliable_is_named(monkeypatch):
         result = bp.kfold(one_state(4), 1, random_seed=1, **few)
     assert result.warning
     monkeypatch.setattr(held_out, "log_predictive", lambda *_: (-30.0, 0.6))
-    with pytest.warns(UserWarning, match=r"2 of 4 runs \('run-0', 'run-1'\) have a held-out dens"):
+    with pytest.warns(UserWarning, match=r"of 4 runs \('run-0', .*\) have a held-out density"):
         result = bp.kfold(one_state(4, apart=2.0), 1, random_seed=1, **QUICK)
-    assert result.elpd_i[result.elpd_i["bridged"]].values.tolist() == [-30.0, -30.0]
+    np.testing.assert_array_equal(result.elpd_i == -30.0, result.elpd_i["bridged"])
 
 
 def test_a_run_may_lack_a_feature():
