@@ -130,14 +130,23 @@ def _density(
     gradient: Any,
 ) -> float:
     """Log density at `u`; writes its gradient with respect to `u`."""
-    free = n_states - 1
     point = _at(u, n_states, n_features, frame, priors)
     transition = point.log_probs[1:].copy().reshape((1, n_states, n_states))
     lines = lines_of(family, point.location, point.scale, point.rate)
     expected = expect(data, lines, transition, point.log_probs[0].copy())
+    slopes = pull_back(family, expected.sums, lines, point.location, point.rate)
     value = priors.constant[0]
     for run in range(expected.log_likelihood.shape[0]):
         value += expected.log_likelihood[run]
+    value += _add_simplexes(point, expected, frame, priors, gradient)
+    return value + _add_lines(point, slopes, frame, priors, gradient)
+
+
+@inlined
+def _add_simplexes(point: Any, expected: Any, frame: Any, priors: Any, gradient: Any) -> float:
+    """Log prior of the probabilities, Jacobian included; writes their part of the gradient."""
+    n_states = point.location.shape[0]
+    free, value = n_states - 1, 0.0
     # The Jacobian of the centred log-ratios is the product of all probabilities (times their
     # number): a Dirichlet density and its Jacobian together are the sum of a log p.
     pull = np.empty(n_states)
@@ -159,7 +168,14 @@ def _density(
                 gradient[row * free + j] += frame.simplex[(row * free + i) * free + j] * (
                     pull[i] - pull[free]
                 )
-    slopes = pull_back(family, expected.sums, lines, point.location, point.rate)
+    return value
+
+
+@inlined
+def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) -> float:
+    """Log prior of location, scale and rate, Jacobian included; writes their part, from `slopes`."""
+    n_states, n_features = point.location.shape
+    free, value = n_states - 1, 0.0
     at, size = (n_states + 1) * free, n_states * n_features
     for k in range(n_states):
         for d in range(n_features):

@@ -15,7 +15,18 @@ from scipy.special import gammaln
 from bayesphase.model.forward_backward import PAD
 from bayesphase.model.lanes import Layout, in_lane_order
 from bayesphase.model.series import Series
-from bayesphase.model.simd import LANES, OPTIONS, fill, inlined, inner, kernel, load, log, store, total
+from bayesphase.model.simd import (
+    LANES,
+    OPTIONS,
+    fill,
+    inlined,
+    inner,
+    kernel,
+    load,
+    log,
+    store,
+    total,
+)
 
 # rows that are summed over before the next feature: they stay in the innermost cache
 _BLOCK = 128
@@ -117,7 +128,7 @@ def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
 
 def _gap_classes(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Return the different gaps (gap) of a series, and which one each value has."""
-    if not series.gap.size:
+    if not series.gap.size or not series.observed.any():
         return np.ones(1), np.zeros(0, np.int64)
     # gaps of unobserved values must not make a class of their own
     seen = np.where(series.observed, series.gap, series.gap[series.observed][0])

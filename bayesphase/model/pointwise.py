@@ -1,15 +1,19 @@
-"""Leave-one-out densities of every checkpoint under every posterior draw."""
+"""Log densities under every posterior draw: of whole runs, and of checkpoints given the others."""
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from bayesphase.model import passes
 from bayesphase.model.checks import check_count
+from bayesphase.model.linear import Observed
 from bayesphase.model.paths import at_parameters, lost_to_scaling
-from bayesphase.model.spec import recorded
+from bayesphase.model.rows import Rows, rows_of
+from bayesphase.model.spec import Spec, recorded
 
 
 def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> xr.DataArray:
@@ -54,32 +58,153 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
         check_count("cores", cores, least=1)
     spec = recorded(fit)
     rows = spec.rows
-    observed = spec.emission.observe(rows)
-    posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
-    chain_draw = posterior.sizes["chain"], posterior.sizes["draw"]
-    flat = {
-        str(name): variable.values.reshape(-1, *variable.shape[2:])
-        for name, variable in posterior.items()
-    }
     features = fit["observed_data"]["features"]
     grid = (features.sizes["run"], features.sizes["step"])
-    densities = np.full((chain_draw[0] * chain_draw[1], *grid), np.nan)
+    densities = np.full((*_chain_draw(fit), *grid), np.nan)
+    flat = densities.reshape(-1, *grid)
+    observed = spec.emission.observe(rows)
     unit = lost_to_scaling(observed)  # the kernel's density is of the scaled features
 
-    def one(draw: int) -> None:
-        parameters = {name: values[draw] for name, values in flat.items()}
-        lines, potentials = at_parameters(spec, observed, parameters)
+    def one(draw: int, lines: Any, potentials: Any) -> None:
         by_row = np.empty(len(unit))
         passes.leave_one_out(observed.data, lines, *potentials, by_row)
-        densities[draw, rows.run, rows.step] = by_row - unit
+        flat[draw, rows.run, rows.step] = by_row - unit
 
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
-        list(pool.map(one, range(len(densities))))
+    _under_each_draw(spec, observed, flat_posterior(fit), one, cores)
     along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
     return xr.DataArray(
-        densities.reshape(*chain_draw, *grid),
+        densities,
         dims=("chain", "draw", "run", "step"),
-        coords={**{dim: posterior[dim] for dim in ("chain", "draw")}, **along},
+        coords={**{dim: fit["posterior"][dim] for dim in ("chain", "draw")}, **along},
         name="checkpoint_log_likelihood",
         attrs={"long_name": "log density of a checkpoint given the others", "units": "nats"},
     )
+
+
+def run_log_likelihood(
+    fit: xr.DataTree, features: xr.DataArray, *, cores: int | None = None
+) -> xr.DataArray:
+    """Log-likelihood of any runs, such as new ones, under every posterior draw of a fit.
+
+    Parameters
+    ----------
+    fit : DataTree
+        As `bayesphase.fit` returns it.
+    features : DataArray (run, step, feature)
+        The fit's features, in any order, of other runs; NaN where missing. They have to be scaled
+        as the fit's were: `bayesphase.features` of the new runs alone would scale them by
+        themselves.
+    cores : int, optional
+        Threads to share the draws out over; all cores by default.
+
+    Returns
+    -------
+    DataArray (chain, draw, run)
+        In nats. For the runs of the fit it is `fit["log_likelihood"]`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not those of the fit or can't be used, or `cores` is no positive
+        integer.
+
+    Examples
+    --------
+    >>> import bayesphase as bp
+    >>> x = bp.simulate(n_states=2, n_runs=3, n_steps=60, random_seed=1)["features"]
+    >>> fit = bp.fit(x[:2], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
+    >>> bp.run_log_likelihood(fit, x[2:]).mean(("chain", "draw"))  # doctest: +SKIP
+    """
+    if cores is not None:
+        check_count("cores", cores, least=1)
+    spec = recorded(fit)
+    features = _with_the_features_of(fit, features)
+    rows = rows_of(features, units_of=spec.rows)
+    densities = likelihood_of_rows(spec, rows, flat_posterior(fit), cores=cores)
+    return xr.DataArray(
+        densities.reshape(*_chain_draw(fit), -1),
+        dims=("chain", "draw", "run"),
+        coords={**{d: fit["posterior"][d] for d in ("chain", "draw")}, "run": features["run"]},
+        name="run_log_likelihood",
+        attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
+    )
+
+
+def likelihood_of_rows(
+    spec: Spec, rows: Rows, parameters: Mapping[str, np.ndarray], *, cores: int | None = None
+) -> np.ndarray:
+    """Log-likelihood of runs under given parameters, nats.
+
+    Parameters
+    ----------
+    spec : Spec
+        Says what the model is; its own rows play no part.
+    rows : Rows
+    parameters : mapping
+        The model's variables, with dims (draw, ...).
+    cores : int or None
+        Threads to share the draws out over; all cores by default.
+
+    Returns
+    -------
+    ndarray (draw, run)
+    """
+    chain, rows = spec.structure.laid_out(rows, spec.n_states)
+    spec = spec._replace(transition=chain, rows=rows)
+    n_draws = len(next(iter(parameters.values())))
+    densities = np.empty((n_draws, len(rows.layout.starts)))
+    observed = spec.emission.observe(rows)
+    unit = np.add.reduceat(lost_to_scaling(observed), rows.layout.starts)
+    any_numbers = np.full(len(rows.values), 0.5)
+
+    def one(draw: int, lines: Any, potentials: Any) -> None:
+        # of the kernels that return log-likelihoods this does the least beside
+        states = np.empty(len(rows.values), np.int8)
+        passes.draw_paths(observed.data, lines, *potentials, any_numbers, states, densities[draw])
+
+    _under_each_draw(spec, observed, parameters, one, cores)
+    return densities - unit
+
+
+def _with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
+    """Put features into the order of the fit's; `rows_of` finds what else is wrong with them."""
+    known = fit["observed_data"]["features"].indexes["feature"]
+    if not isinstance(features, xr.DataArray) or "feature" not in features.indexes:
+        return features
+    given = features.indexes["feature"]
+    if set(given) != set(known):
+        raise ValueError(
+            f"the fit has the features {known.tolist()}, but features has {given.tolist()}: give "
+            f"the same ones"
+        )
+    return features if given.has_duplicates else features.sel(feature=known)
+
+
+def _chain_draw(fit: xr.DataTree) -> tuple[int, int]:
+    return fit["posterior"].sizes["chain"], fit["posterior"].sizes["draw"]
+
+
+def flat_posterior(fit: xr.DataTree) -> dict[str, np.ndarray]:
+    """Parameters by name (draw, ...), chains one after the other."""
+    posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
+    return {str(name): v.values.reshape(-1, *v.shape[2:]) for name, v in posterior.items()}
+
+
+def _under_each_draw(
+    spec: Spec,
+    observed: Observed,
+    parameters: Mapping[str, np.ndarray],
+    one: Callable[[int, Any, Any], None],
+    cores: int | None,
+) -> None:
+    """Call `one(draw, lines, potentials)` for all draws of the parameters (draw, ...), in threads.
+
+    The last two are what `at_parameters` makes of a draw.
+    """
+
+    def each(draw: int) -> None:
+        point = {name: values[draw] for name, values in parameters.items()}
+        one(draw, *at_parameters(spec, observed, point))
+
+    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+        list(pool.map(each, range(len(next(iter(parameters.values()))))))

@@ -14,9 +14,9 @@ class Rows(NamedTuple):
     """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
 
     `values` (row, feature) is 0 where a feature is missing and `observed` (row, feature) is False
-    there; `run` and `step` (row) are positions on the grid; `time` (row) is in optimiser steps;
-    `location` and `spread` (feature) are mean and standard deviation of what is observed, the
-    spread 1 for a constant feature.
+    there; `run` and `step` (row) are positions on the grid; `time` (row) is in optimiser steps, and
+    `step_unit` the median distance of two steps on the grid; `location` and `spread` (feature) are
+    mean and standard deviation of what is observed, the spread 1 for a constant feature.
     """
 
     values: np.ndarray
@@ -24,6 +24,7 @@ class Rows(NamedTuple):
     run: np.ndarray
     step: np.ndarray
     time: np.ndarray
+    step_unit: float
     layout: Layout
     location: np.ndarray
     spread: np.ndarray
@@ -45,11 +46,6 @@ class Rows(NamedTuple):
         gap[self.layout.starts] = 0.0
         return gap
 
-    @property
-    def step_unit(self) -> float:
-        """Median number of optimiser steps from one checkpoint of a run to its next."""
-        return float(np.median(np.delete(self.gap, self.layout.starts)))
-
     def with_gap_index(self, gap_index: np.ndarray) -> "Rows":
         """Return the same rows, with other transition matrices (row) leading into them."""
         return self._replace(layout=self.layout._replace(gap_index=gap_index))
@@ -61,13 +57,16 @@ class Rows(NamedTuple):
         return out
 
 
-def rows_of(features: xr.DataArray) -> Rows:
+def rows_of(features: xr.DataArray, *, units_of: Rows | None = None) -> Rows:
     """Lay features out as rows.
 
     Parameters
     ----------
     features : DataArray (run, step, feature)
         As `bayesphase.features` returns them; NaN where missing.
+    units_of : Rows, optional
+        Rows of the same features whose unit of time is taken: these are other runs, and a feature
+        may have no value here.
 
     Raises
     ------
@@ -77,14 +76,18 @@ def rows_of(features: xr.DataArray) -> Rows:
         If dims are missing, steps are not increasing, a value is infinite, a feature has no value,
         or a run has fewer than two checkpoints.
     """
-    values = check_features(features).transpose("run", "step", "feature").values.astype(np.float64)
+    features = check_features(features, may_lack_features=units_of is not None)
+    values = features.transpose("run", "step", "feature").values.astype(np.float64)
     run, step = np.nonzero(~np.isnan(values).all(axis=2))
     flat = values[run, step]
     observed = ~np.isnan(flat)
     flat = np.where(observed, flat, 0.0)
     time = features["step"].values[step].astype(np.float64)
     layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
-    return Rows(flat, observed, run, step, time, layout, *location_and_spread(flat, observed))
+    # of the whole grid, so that a choice of runs has the same
+    unit = np.median(np.diff(features["step"].values)) if units_of is None else units_of.step_unit
+    spreads = location_and_spread(flat, observed)
+    return Rows(flat, observed, run, step, time, float(unit), layout, *spreads)
 
 
 def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +99,7 @@ def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.nd
     return location, np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
 
 
-def check_features(features: xr.DataArray) -> xr.DataArray:
+def check_features(features: xr.DataArray, *, may_lack_features: bool = False) -> xr.DataArray:
     """Return `features` if a model can be fitted to them; see `rows_of` for what is raised."""
     if not isinstance(features, xr.DataArray):
         raise TypeError(
@@ -107,7 +110,7 @@ def check_features(features: xr.DataArray) -> xr.DataArray:
         raise TypeError(f"features must hold real numbers, got dtype {features.dtype}")
     _check_labels(features)
     _check_steps(features)
-    _check_values(features.transpose("run", "step", "feature"))
+    _check_values(features.transpose("run", "step", "feature"), may_lack_features)
     return features
 
 
@@ -128,7 +131,7 @@ def _check_labels(features: xr.DataArray) -> None:
             raise ValueError(f"features has {dim} labels that occur twice: {repeated}")
 
 
-def _check_values(features: xr.DataArray) -> None:
+def _check_values(features: xr.DataArray, may_lack_features: bool) -> None:
     runs, steps, names = (features[dim].values.tolist() for dim in ("run", "step", "feature"))
     infinite = np.argwhere(np.isinf(features.values))
     if infinite.size:
@@ -138,7 +141,7 @@ def _check_values(features: xr.DataArray) -> None:
             f"a missing value"
         )
     present = ~np.isnan(features.values)
-    for d in np.flatnonzero(~present.any(axis=(0, 1))):
+    for d in np.flatnonzero(~present.any(axis=(0, 1)) & (not may_lack_features)):
         raise ValueError(f"feature {names[d]!r} is NaN everywhere; leave it out")
     checkpoints = present.any(axis=2).sum(axis=1)
     for r in np.flatnonzero(checkpoints < 2):

@@ -224,7 +224,11 @@ def test_features_that_can_not_be_used(make, error, message):
         ({"n_states": 8}, ValueError, "n_states must lie between 1 and 7 .* got 8"),
         ({"n_states": 2.0}, TypeError, "n_states must be an integer, got 2.0"),
         ({"n_states": True}, TypeError, "n_states must be an integer, got True"),
-        ({"emission": "gausian"}, ValueError, r"emission must be one of \[.*'gaussian'.*\].*'gausian'"),
+        (
+            {"emission": "gausian"},
+            ValueError,
+            r"emission must be one of \[.*'gaussian'.*\].*'gausian'",
+        ),
         (
             {"emission": Gaussian},
             ValueError,

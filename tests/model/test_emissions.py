@@ -164,12 +164,8 @@ def test_log_prior_is_that_of_the_default_priors():
             + np.log(named["scale"]).sum()  # the density is that of the log scale
         )
 
-    one, prior_of_one = best_for(
-        Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values))
-    )
-    other, prior_of_other = best_for(
-        Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values))
-    )
+    one, prior_of_one = best_for(Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values)))
+    other, prior_of_other = best_for(Gaussian(), rows, rng.dirichlet(np.ones(3), len(rows.values)))
     # up to a constant
     assert prior_of_one - prior_of_other == pytest.approx(by_scipy(one) - by_scipy(other), abs=1e-8)
 

@@ -95,9 +95,9 @@ def test_expectations_are_those_of_the_general_kernels(emission, kind, uneven, r
 
 
 def test_sums_are_kept_by_gap():
-    rows, observed, named, given, log_emission = problem(RandomWalk(), **SHAPES[0], uneven=True)
+    _, observed, _, given, log_emission = problem(RandomWalk(), **SHAPES[0], uneven=True)
     sums = passes.expect(observed.data, *given).sums
-    probs = forward_backward(log_emission, *given[1:], rows.layout).state_probs
+    probs = forward_backward(log_emission, *given[1:], observed.data.layout).state_probs
     assert len(observed.family.gaps) == 3
     for gap, counts in zip(observed.family.gaps, sums.counts, strict=True):
         here = (observed.series.gap == gap) & observed.series.observed

@@ -1,7 +1,8 @@
-"""Leave-one-out densities of a fit, against leaving each checkpoint out of the features."""
+"""Densities under the draws of a fit, against leaving checkpoints out and runs on their own."""
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import bayesphase as bp
 from bayesphase.model.emissions import Gaussian
@@ -64,3 +65,58 @@ def test_it_is_laid_out_as_the_features_are(fitted):
 def test_bad_cores_are_named(fitted):
     with pytest.raises(ValueError, match="cores must be at least 1, got 0"):
         bp.checkpoint_log_likelihood(fitted, cores=0)
+
+
+def test_the_runs_of_the_fit_have_the_likelihood_that_is_in_it(fitted):
+    result = bp.run_log_likelihood(fitted, fitted["observed_data"]["features"], cores=1)
+    xr.testing.assert_allclose(result, fitted["log_likelihood"]["run_log_likelihood"], rtol=1e-12)
+    assert result.dims == ("chain", "draw", "run")
+    assert result.attrs["units"] == "nats"
+
+
+@pytest.fixture
+def others():
+    """New runs: another length, other steps, a value missing."""
+    x = bp.simulate(n_states=2, n_runs=4, n_steps=9, n_features=2, step_size=7, random_seed=5)
+    x = -40.0 + 25.0 * x["features"].assign_coords(run=["a", "b", "c", "d"])
+    x[0, 3, 0] = np.nan
+    x[2, 5:] = np.nan
+    return x
+
+
+def test_other_runs_have_the_likelihood_of_the_model(fitted, others):
+    result = bp.run_log_likelihood(fitted, others)
+    assert result["run"].values.tolist() == ["a", "b", "c", "d"]
+    for chain, draw in ((0, 3), (1, 13)):
+        point = fitted["posterior"].to_dataset().isel(chain=chain, draw=draw)
+        parameters = {str(name): value.values for name, value in point.items()}
+        expected = log_likelihood(others, parameters)
+        np.testing.assert_allclose(result[chain, draw], expected, rtol=1e-10)
+
+
+def test_features_are_known_by_their_labels(fitted, others):
+    xr.testing.assert_identical(
+        bp.run_log_likelihood(fitted, others[:, :, ::-1]), bp.run_log_likelihood(fitted, others)
+    )
+    renamed = others.assign_coords(feature=["a", "b"])
+    with pytest.raises(ValueError, match=r"the fit has the features \[.*\], but features has \['a"):
+        bp.run_log_likelihood(fitted, renamed)
+
+
+def test_a_run_need_not_have_all_features(fitted, others):
+    bare = others[:1].copy()
+    bare[..., 1] = np.nan
+    result = bp.run_log_likelihood(fitted, bare)
+    point = fitted["posterior"].to_dataset().isel(chain=0, draw=0)
+    parameters = {str(name): value.values for name, value in point.items()}
+    without = {name: v[:, :1] if name in ("mean", "scale") else v for name, v in parameters.items()}
+    np.testing.assert_allclose(result[0, 0], log_likelihood(bare[..., :1], without), rtol=1e-10)
+
+
+def test_other_runs_that_can_not_be_used_are_named(fitted, others):
+    with pytest.raises(TypeError, match=r"features must be an xarray\.DataArray"):
+        bp.run_log_likelihood(fitted, others.values)
+    with pytest.raises(ValueError, match=r"run 'a' has 1 checkpoint"):
+        bp.run_log_likelihood(fitted, others[:1, :1])
+    with pytest.raises(ValueError, match="cores must be at least 1, got 0"):
+        bp.run_log_likelihood(fitted, others, cores=0)

@@ -1,0 +1,118 @@
+"""How probable a run is, given others, where the draws of a fit to these are too far from it.
+
+The plain estimate, the mean of p(y_r | parameters) over such draws, rests on the few that come
+nearest to the run. It is also the ratio of two normalising constants, of the posteriors with the
+run and without it, and each of them is near normal, whatever lies between the two.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.model.density import DirectDensity, direct_density
+from bayesphase.model.pointwise import flat_posterior, likelihood_of_rows
+from bayesphase.model.rows import rows_of
+from bayesphase.model.spec import recorded
+
+# the iteration for the optimal bridge settles to rounding in a few dozen steps
+_MOST_STEPS = 1000
+_SETTLED = 1e-9
+
+# with fewer draws the error can't be told from two halves, or the covariance is of no use
+_LEAST_DRAWS = 50
+_DRAWS_PER_COORDINATE = 2
+
+# Log density (draw) of the posterior at points (draw, coordinate), up to a constant
+_Target = Callable[[np.ndarray], np.ndarray]
+
+
+def log_predictive(without: xr.DataTree, with_it: xr.DataTree, run: str) -> tuple[float, float]:
+    """Log p(y_r | y) of one run given others, from a fit to the others and one to all of them.
+
+    Parameters
+    ----------
+    without, with_it : DataTree
+        Fits of one model, priors included, to some runs, and to these and the run.
+    run : str
+        Its label.
+
+    Returns
+    -------
+    value : float
+        Nats; NaN where the model's density is known to PyMC only, or there are too few draws.
+    error : float
+        Half the difference of two estimates from different halves of the draws.
+
+    Notes
+    -----
+    Bridge sampling (Meng & Wong 1996, Statistica Sinica 6, 831-860) between each posterior and a
+    normal distribution with the moments of one half of its draws, by the other half, and the
+    other way round. Draws in several modes are beyond it, and so are names of states that change
+    within a fit.
+    """
+    spec = recorded(with_it)
+    density = direct_density(spec)
+    if density is None:
+        return np.nan, np.nan
+    features = with_it["observed_data"].to_dataset()["features"]
+    rows = rows_of(features.sel(run=[run]), units_of=spec.rows)
+
+    def all_runs(u: np.ndarray) -> np.ndarray:
+        return np.array([density(point)[0] for point in u])
+
+    def others(u: np.ndarray) -> np.ndarray:
+        return all_runs(u) - likelihood_of_rows(spec, rows, density.parameters(u))[:, 0]
+
+    rng = np.random.default_rng(0)  # for proposals: the same fits have the same answer
+    above = _log_constants(_coordinates(density, with_it), all_runs, rng)
+    below = _log_constants(_coordinates(density, without), others, rng)
+    value = above - below
+    return float(value.mean()), float(np.abs(value[0] - value[1]) / 2)
+
+
+def _coordinates(density: DirectDensity, fit: xr.DataTree) -> np.ndarray:
+    """Draws of a fit (draw, coordinate), chains one after the other."""
+    flat = flat_posterior(fit)
+    n_draws = len(next(iter(flat.values())))
+    points = ({name: values[draw] for name, values in flat.items()} for draw in range(n_draws))
+    return np.stack([density.unconstrained(point) for point in points])
+
+
+def _log_constants(u: np.ndarray, target: _Target, rng: np.random.Generator) -> np.ndarray:
+    """Two estimates of the logarithm of a target's normalising constant from draws of it.
+
+    The halves are of different chains, where there are several. NaN where they are too few to
+    know moments from.
+    """
+    halves = u[: len(u) // 2], u[len(u) // 2 :]
+    if len(halves[0]) < max(_LEAST_DRAWS, _DRAWS_PER_COORDINATE * u.shape[1]):
+        return np.array([np.nan, np.nan])
+    return np.array([_bridge(*halves, target, rng), _bridge(*halves[::-1], target, rng)])
+
+
+def _bridge(
+    fitted: np.ndarray, drawn: np.ndarray, target: _Target, rng: np.random.Generator
+) -> float:
+    """Bridge from the normal distribution fitted to some draws (draw, coordinate) to the others."""
+    from scipy.linalg import solve_triangular
+    from scipy.special import logsumexp
+
+    centre = fitted.mean(axis=0)
+    factor = np.linalg.cholesky(np.cov(fitted.T).reshape(len(centre), -1))
+    proposed = centre + rng.normal(size=drawn.shape) @ factor.T
+
+    def over_normal(points: np.ndarray) -> np.ndarray:
+        z = solve_triangular(factor, (points - centre).T, lower=True)
+        log_scale = np.log(np.diag(factor)).sum() + 0.5 * len(centre) * np.log(2 * np.pi)
+        return target(points) + 0.5 * (z**2).sum(axis=0) + log_scale
+
+    at_draws, at_proposals = over_normal(drawn), over_normal(proposed)
+    constant = float(np.median(at_draws))
+    for _ in range(_MOST_STEPS):
+        seen = logsumexp(at_proposals - np.logaddexp(at_proposals, constant))
+        step = float(seen - logsumexp(-np.logaddexp(at_draws, constant))) - constant
+        constant += step
+        if abs(step) < _SETTLED:
+            break
+    return constant
