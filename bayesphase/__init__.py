@@ -38,6 +38,8 @@ _HOME = {
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
     "diagnose": "analysis.diagnostics",
+    "log_evidence": "analysis.evidence",
+    "state_counts": "analysis.counts",
     "plot_phases": "plots",
     "plot_phase_probabilities": "plots",
     "plot_boundaries": "plots",

@@ -23,7 +23,7 @@ MAY_USE = {
     "collect": {"_storage", "combine", "dataset"},
     "views": {"dataset"},
     "model": {"_compat"},
-    "analysis": set(),
+    "analysis": {"model"},
     "plots": {"analysis"},
     "tasks": {"collect", "combine", "dataset"},
     "demo": {"bayesphase"},

@@ -21,6 +21,7 @@ PROMISED = {
     *("fit", "fit_range", "checkpoint_log_likelihood", "open_fit", "save_fit"),
     *("phase_probabilities", "switches", "boundaries", "dwell_times", "most_likely_path"),
     *("first_entry", "visited_states", "training_map", "diagnose"),
+    *("log_evidence", "state_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     "plot_training_map",
 }
