@@ -105,7 +105,7 @@ _LONG_NAMES = {
 
 def _by_variant(fits: Mapping[str, xr.DataTree]) -> dict[str, dict[int, xr.DataTree]]:
     """Sort fits by variant, the part of the key before the number, and number of states."""
-    if not isinstance(fits, Mapping) or not fits:
+    if not isinstance(fits, Mapping) or isinstance(fits, xr.DataTree) or not fits:
         raise TypeError(
             f"fits must be fits by name, as bayesphase.fit_range returns them, got "
             f"{type(fits).__name__}{'' if fits else ' without any'}"

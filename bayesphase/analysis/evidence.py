@@ -28,9 +28,9 @@ def log_evidence(
     """Estimate the log marginal likelihood of a fit's model: log p(features | number of states).
 
     Parameters and states are both summed out, under the model's priors, so that differences of it
-    compare models of the same features. Names of states make no difference to it: where they are
-    exchangeable, all K! numberings are accounted for, also where draws mix some of them up; where a
-    prior tells states apart, there is one numbering and nothing to add.
+    compare models of the same features. Names of states make no difference to it: all K! numberings
+    that the likelihood does not tell apart are accounted for, also where draws mix some of them up,
+    each with its own prior where priors differ by state.
 
     Parameters
     ----------
@@ -54,9 +54,10 @@ def log_evidence(
         - `relative_error` of the evidence itself;
         - `part` (part): estimates, nats, of either half of the draws, or by repeat;
         - `ess`: how many independent draws those of the fit are worth here; NaN for ``"smc"``;
-        - `n_renumberings` of the states that leave the model as it is, K! or fewer;
-        - `label_overlap`: the largest share of density that two numberings have in common and that
-          was neglected, over pairs of states. Nothing is for up to six states.
+        - `n_renumberings` of the states that were accounted for, K! where all can be exchanged; 1
+          for ``"smc"``, whose particles have all;
+        - `label_overlap`: the share of density that exchanging two states leaves, on average, where
+          it was neglected, of the pair with the largest. Nothing of note is for up to six states.
 
         The attributes hold the `verdict` in words and `believable`, True or False.
 
@@ -76,8 +77,8 @@ def log_evidence(
     the other half as the draws, then the other way round, with the effective number of draws in the
     optimal bridge function (Gronau et al. 2017, doi:10.1016/j.jmp.2017.09.005) and the standard
     error of Frühwirth-Schnatter 2004 (doi:10.1111/j.1368-423X.2004.00125.x). The proposal is
-    averaged over the numberings of all states that any point mixes up, as her random permutations
-    do. For more than six such states only some are: see `label_overlap`.
+    averaged over the numberings of all states that any point mixes up, which is what her random
+    permutations do at random. For more than six such states only some are: see `label_overlap`.
 
     Examples
     --------
@@ -124,7 +125,7 @@ _LONG_NAMES = {
     "relative_error": ("relative standard error of the marginal likelihood", "1"),
     "part": ("log marginal likelihood, from a part", "nats"),
     "ess": ("effective sample size", "draws"),
-    "n_renumberings": ("numberings of the states that are alike", "1"),
+    "n_renumberings": ("numberings of the states accounted for", "1"),
     "label_overlap": ("neglected overlap of two numberings", "1"),
 }
 

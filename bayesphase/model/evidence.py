@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.special import logsumexp
 
 from bayesphase.model.bridge import (
     Proposal,
@@ -17,7 +18,7 @@ from bayesphase.model.bridge import (
 )
 from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.spec import recorded
-from bayesphase.model.target import Target
+from bayesphase.model.target import LogDensity, Target
 from bayesphase.model.tempering import Tempering
 
 METHODS = ("bridge", "smc")  # the default first
@@ -38,8 +39,8 @@ class Evidence(NamedTuple):
 
     `log_evidence` (nats) of all `parts`, independent estimates (nats), together; `relative_error`
     of the evidence itself; `effective_draws`, how many independent ones the draws are worth, NaN
-    without; `n_renumberings` of the states that leave the model as it is; `label_overlap`, the
-    share of density that exchanging two states leaves where that was neglected.
+    without; `n_renumberings` of the states that were accounted for; `label_overlap`, the share of
+    density that exchanging two states leaves where that was neglected.
     """
 
     log_evidence: float
@@ -74,15 +75,19 @@ def evidence(
     points = target.points(fit["posterior"].to_dataset())
     flat = points.reshape(-1, target.n_dim)
     some = flat[np.unique(np.linspace(0, len(flat) - 1, 5).astype(int))]
-    groups = target.exchangeable(some)
     rng = np.random.default_rng(random_seed)
-    if method == "bridge":
-        return _bridged(target, points, groups, rng)
-    return _tempered(target, groups, rng, particles)
+    if method == "smc":
+        return _tempered(target, rng, particles)
+    log_density, groups = _symmetric(target, some)
+    return _bridged(target, log_density, points, groups, rng)
 
 
 def _bridged(
-    target: Target, points: np.ndarray, groups: list[list[int]], rng: np.random.Generator
+    target: Target,
+    log_density: LogDensity,
+    points: np.ndarray,
+    groups: list[list[int]],
+    rng: np.random.Generator,
 ) -> Evidence:
     """Bridge twice, with the proposal from one half of each chain and the draws of the other."""
     n_chains, n_draws, n_dim = points.shape
@@ -91,20 +96,20 @@ def _bridged(
             f"the fit has {n_draws} draws in each chain, and at least {_LEAST_DRAWS} are needed; "
             f"hundreds are better"
         )
-    log_density = target(points.reshape(-1, n_dim)).reshape(n_chains, n_draws)
+    at_draws = log_density(points.reshape(-1, n_dim)).reshape(n_chains, n_draws)
     first = np.arange(n_draws) < n_draws // 2
     logs, errors, sizes, overlaps = [], [], [], []
     for fitted_to in (first, ~first):
         known = points[:, fitted_to].reshape(-1, n_dim)
-        proposal = fit_proposal(known, effective_size(log_density[:, fitted_to]))
-        draws, there = points[:, ~fitted_to], log_density[:, ~fitted_to]
+        proposal = fit_proposal(known, effective_size(at_draws[:, fitted_to]))
+        draws, there = points[:, ~fitted_to], at_draws[:, ~fitted_to]
         proposed = proposal.draw(rng, there.size)
         all_ = np.concatenate([draws.reshape(-1, n_dim), proposed])
         mixed, overlap = _mixed(target, proposal, groups, all_)
         density = symmetrised(proposal, _exchanges(target, mixed), all_)
         estimate = bridge(
             there - density[: there.size].reshape(there.shape),
-            target(proposed) - density[there.size :],
+            log_density(proposed) - density[there.size :],
         )
         # the draws stand for as many regions like theirs as were not summed over
         regions = _n_renumberings(groups) / _n_renumberings(mixed)
@@ -122,9 +127,52 @@ def _bridged(
     )
 
 
-def _tempered(
-    target: Target, groups: list[list[int]], rng: np.random.Generator, particles: int
-) -> Evidence:
+def _symmetric(target: Target, points: np.ndarray) -> tuple[LogDensity, list[list[int]]]:
+    """Make a density of the same integral that does not know names which the likelihood does not.
+
+    A fit gives its draws names that are of use, whatever prior had made them differ. The posterior
+    with its states renumbered at random does not mind.
+
+    Returns
+    -------
+    log_density : callable
+    groups : list of list of int
+        States that can be exchanged.
+    """
+    groups = target.exchangeable(target, points)
+    if len(groups) == 1:
+        return target, groups
+    prior = target.prior()
+
+    def log_likelihood(points: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return target(points) - prior(points)
+
+    wider = target.exchangeable(log_likelihood, points)
+    if wider == groups:
+        return target, groups
+    if (n := _n_renumberings(wider)) > _MOST_RENUMBERINGS:
+        raise ValueError(
+            f"the prior differs by state, and {target.spec.n_states} states have {n} numberings to "
+            f"be summed over, more than {_MOST_RENUMBERINGS}: use method='smc', or a prior that is "
+            f"the same for all states"
+        )
+    exchanges = list(_exchanges(target, wider))
+
+    def log_density(points: np.ndarray) -> np.ndarray:
+        everywhere = np.stack([prior(points @ matrix.T) for matrix in exchanges])
+        value = log_likelihood(points) + logsumexp(everywhere, axis=0) - np.log(len(exchanges))
+        return np.where(np.isnan(value), -np.inf, value)
+
+    return log_density, wider
+
+
+def _tempered(target: Target, rng: np.random.Generator, particles: int) -> Evidence:
+    if getattr(target.spec, "known_states", None) is not None:
+        raise ValueError(
+            "method='smc' starts from the prior, which does not know the states that the fit was "
+            "told: use method='bridge'"
+        )
     sampler = Tempering(target)
     logs = np.array([sampler.log_evidence(own, particles) for own in rng.spawn(_REPEATS)])
     shares = np.exp(logs - logs.max())
@@ -133,7 +181,7 @@ def _tempered(
         logs,
         float(shares.std(ddof=1) / shares.mean() / np.sqrt(_REPEATS)),
         np.nan,
-        _n_renumberings(groups),
+        1,
         0.0,
     )
 

@@ -18,6 +18,7 @@ from bayesphase.model.density import direct_density
 from bayesphase.model.spec import Spec
 
 Parameters = Mapping[str, np.ndarray]
+LogDensity = Callable[[np.ndarray], np.ndarray]
 
 # log densities before and after an exchange differ by no more than this share of them, or nats
 _ROUNDING = 1e-9
@@ -116,24 +117,29 @@ class Target:
         with np.errstate(all="ignore"):
             return self.unconstrained(parameters)
 
-    def exchangeable(self, points: np.ndarray) -> list[list[int]]:
-        """Group the states whose names could be exchanged and nothing would change.
+    def exchangeable(self, log_density: LogDensity, points: np.ndarray) -> list[list[int]]:
+        """Group the states whose names could be exchanged with no change of a density.
 
-        Found by doing so at some `points` (point, dim): a prior that differs by state, an order of
-        the transitions or known states all show in the density.
+        Found by doing so at some points: a prior that differs by state, an order of the transitions
+        or known states all show in the density.
+
+        Parameters
+        ----------
+        log_density : callable
+            From points (point, dim) to nats (point).
+        points : ndarray (point, dim)
         """
-        n_states = self.spec.n_states
-        group = np.arange(n_states)
-        before = self(points)
-        for i, j in combinations(range(n_states), 2):
+        group = np.arange(self.spec.n_states)
+        before = log_density(points)
+        for i, j in combinations(group.tolist(), 2):
             if group[i] == group[j]:
                 continue
-            swapped = np.arange(n_states)
+            swapped = np.arange(len(group))
             swapped[[i, j]] = j, i
             moved = np.stack([self._renumbered(point, swapped) for point in points])
             if not np.isfinite(moved).all():
                 continue
-            if np.allclose(self(moved), before, rtol=_ROUNDING, atol=_ROUNDING):
+            if np.allclose(log_density(moved), before, rtol=_ROUNDING, atol=_ROUNDING):
                 group[group == group[j]] = group[i]
         return [np.flatnonzero(group == g).tolist() for g in np.unique(group)]
 
