@@ -128,6 +128,12 @@ class Target:
         log_density : callable
             From points (point, dim) to nats (point).
         points : ndarray (point, dim)
+
+        Raises
+        ------
+        ValueError
+            If to exchange two of them is not linear in these coordinates, so that `exchange` can't
+            do it: the support of a prior differs by state.
         """
         group = np.arange(self.spec.n_states)
         before = log_density(points)
@@ -140,6 +146,11 @@ class Target:
             if not np.isfinite(moved).all():
                 continue
             if np.allclose(log_density(moved), before, rtol=_ROUNDING, atol=_ROUNDING):
+                if not np.allclose(points @ self.exchange(swapped).T, moved, rtol=1e-6, atol=1e-6):
+                    raise ValueError(
+                        f"the priors of states {i} and {j} have different supports, so that no "
+                        f"proposal can be averaged over their names: use method='smc'"
+                    )
                 group[group == group[j]] = group[i]
         return [np.flatnonzero(group == g).tolist() for g in np.unique(group)]
 

@@ -145,9 +145,11 @@ def test_bad_priors_are_named(fits, prior, error, match):
 
 def simulated(n_states, random_seed):
     mean = 2.0 * np.arange(n_states)[:, None] * np.array([1.0, -1.0])
-    return bp.simulate(
+    data = bp.simulate(
         n_states=n_states, n_runs=2, n_steps=60, n_features=2, mean=mean, random_seed=random_seed
-    )["features"]
+    )
+    assert len(np.unique(data["path"])) == n_states, "runs left out a state: take another seed"
+    return data["features"]
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +196,15 @@ def test_other_modes_are_mentioned(one_fit):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_states", [1, 2, 3])
-def test_the_number_that_data_were_drawn_from_is_found(n_states):
-    features = simulated(n_states, 10 + n_states)
+@pytest.mark.parametrize(("n_states", "random_seed"), [(1, 11), (2, 22), (3, 13)])
+def test_the_number_that_data_were_drawn_from_is_found(n_states, random_seed):
+    features = simulated(n_states, random_seed)
     wide = {"mean": bp.Prior("Normal", mu=features.mean().item(), sigma=10.0)}
     fits = bp.fit_range(
         features,
         range(1, 5),
         variants={"default": {}, "wide": {"priors": wide}},
+        draws=500,
         random_seed=1,
         workers=1,
         progressbar=False,
