@@ -219,9 +219,9 @@ def test_both_methods_agree(n_states):
     fit = bp.fit(data["features"], n_states, random_seed=1, progressbar=False)
     one, other = estimated(fit), estimated(fit, method="smc", particles=400)
     error = np.hypot(one.relative_error, other.relative_error)
-    assert error < 0.15
+    assert error < 0.3
     # four repeats leave the error of the second uncertain itself
-    assert abs(one.log_evidence - other.log_evidence) < max(5.0 * error, 0.1)
+    assert abs(one.log_evidence - other.log_evidence) < 4.0 * max(error, 0.1)
 
 
 def normal_log_density(points, spread=1.0):
