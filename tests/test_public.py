@@ -18,11 +18,13 @@ PROMISED = {
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
+    *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive"),
     *("Sticky", "LeftToRight", "ContinuousTime"),
     *("fit", "fit_range", "checkpoint_log_likelihood", "run_log_likelihood"),
     *("open_fit", "save_fit", "loo", "waic", "kfold", "compare"),
     *("phase_probabilities", "switches", "boundaries", "dwell_times", "most_likely_path"),
     *("first_entry", "visited_states", "training_map", "diagnose"),
+    *("log_evidence", "state_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     "plot_training_map",
 }

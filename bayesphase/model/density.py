@@ -173,7 +173,7 @@ def _add_simplexes(point: Any, expected: Any, frame: Any, priors: Any, gradient:
 
 @inlined
 def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) -> float:
-    """Log prior of location, scale and rate, Jacobian included; writes their part, from `slopes`."""
+    """Log prior of location, scale and rate, Jacobian included; writes their gradient."""
     n_states, n_features = point.location.shape
     free, value = n_states - 1, 0.0
     at, size = (n_states + 1) * free, n_states * n_features

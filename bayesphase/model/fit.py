@@ -105,17 +105,7 @@ def fit(
     >>> fit = bp.fit(data["features"], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
     >>> bp.boundaries(fit, ci_prob=0.9)  # doctest: +SKIP
     """
-    check_count("draws", draws, least=1)
-    if tune is not None:
-        check_count("tune", tune, least=1)  # nutpie fails without any
-    check_count("chains", chains, least=1)
-    if cores is not None:
-        check_count("cores", cores, least=1)
-    if target_accept is not None and not 0 < target_accept < 1:
-        raise ValueError(f"target_accept must lie between 0 and 1, got {target_accept!r}")
-    check_seed(random_seed)
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
+    _check_settings(draws, tune, chains, cores, target_accept, random_seed, sampler)
     spec = specify(
         features,
         n_states,
@@ -182,6 +172,28 @@ def fit(
         "random_seed": random_seed,
     }
     return tree
+
+
+def _check_settings(
+    draws: int,
+    tune: int | None,
+    chains: int,
+    cores: int | None,
+    target_accept: float | None,
+    random_seed: int | None,
+    sampler: str,
+) -> None:
+    check_count("draws", draws, least=1)
+    if tune is not None:
+        check_count("tune", tune, least=1)  # nutpie fails without any
+    check_count("chains", chains, least=1)
+    if cores is not None:
+        check_count("cores", cores, least=1)
+    if target_accept is not None and not 0 < target_accept < 1:
+        raise ValueError(f"target_accept must lie between 0 and 1, got {target_accept!r}")
+    check_seed(random_seed)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
 
 
 def _rescored(modes: list[Start], density: DirectDensity) -> list[Start]:

@@ -1,0 +1,191 @@
+"""The marginal likelihood of a fit, and whether it can be believed."""
+
+import warnings
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.analysis.diagnostics import NEAR_MODE, R_HAT_APART, SAME_MODE
+
+# standard error in nats from which an answer could be another one
+PRECISE = 0.3
+# independent draws that the estimate of the error itself needs
+LEAST_DRAWS = 100
+# estimates from parts of the draws are this many standard errors apart, and nats: not by chance
+FAR, FAR_NATS = 4.0, 0.1
+# share of density that two regions may have in common and be counted as two
+MOST_OVERLAP = 0.01
+
+
+def log_evidence(
+    fit: xr.DataTree,
+    *,
+    method: str = "bridge",
+    random_seed: int | None = None,
+    particles: int = 400,
+    cores: int | None = None,
+) -> xr.Dataset:
+    """Estimate the log marginal likelihood of a fit's model: log p(features | number of states).
+
+    Parameters and states are both summed out, under the model's priors, so that differences of it
+    compare models of the same features. Names of states make no difference to it: all K! numberings
+    that the likelihood does not tell apart are accounted for, also where draws mix some of them up,
+    each with its own prior where priors differ by state.
+
+    Parameters
+    ----------
+    fit : DataTree
+        What `bayesphase.fit` returns.
+    method : {"bridge", "smc"}
+        Bridge sampling uses the draws of the fit and takes seconds. Sequential Monte Carlo goes
+        from the prior to the posterior by itself and takes minutes where models are small, far
+        longer where they are not: it checks the other, and finds modes that chains did not.
+    random_seed : int, optional
+        The same seed gives the same estimate.
+    particles : int
+        Of each of the four repeats of sequential Monte Carlo.
+    cores : int, optional
+        Threads to share draws out over; all cores by default.
+
+    Returns
+    -------
+    Dataset
+        - `log_evidence` and `mcse`, its Monte Carlo standard error, nats;
+        - `relative_error` of the evidence itself;
+        - `part` (part): estimates, nats, of either half of the draws, or by repeat;
+        - `ess`: how many independent draws those of the fit are worth here; NaN for ``"smc"``;
+        - `n_renumberings` of the states that were accounted for, K! where all can be exchanged; 1
+          for ``"smc"``, whose particles have all;
+        - `label_overlap`: the share of density that exchanging two states leaves, on average, where
+          it was neglected, of the pair with the largest. Nothing of note is for up to six states.
+
+        The attributes hold the `verdict` in words and `believable`, True or False.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `fit` is no fit or has too few draws, or another argument can't be used.
+
+    Warns
+    -----
+    UserWarning
+        If the estimate is not to be believed; it is the verdict.
+
+    Notes
+    -----
+    Bridge sampling (Meng & Wong 1996) with a normal proposal fitted to one half of the draws and
+    the other half as the draws, then the other way round, with the effective number of draws in the
+    optimal bridge function (Gronau et al. 2017, doi:10.1016/j.jmp.2017.09.005) and the standard
+    error of Frühwirth-Schnatter 2004 (doi:10.1111/j.1368-423X.2004.00125.x). The proposal is
+    averaged over the numberings of all states that any point mixes up, which is what her random
+    permutations do at random. For more than six such states only some are: see `label_overlap`.
+
+    Examples
+    --------
+    >>> bp.log_evidence(fit, random_seed=1)  # doctest: +SKIP
+    """
+    from bayesphase.model.evidence import evidence
+
+    found = evidence(fit, method=method, random_seed=random_seed, particles=particles, cores=cores)
+    mcse = float(np.sqrt(np.log1p(found.relative_error**2)))
+    table = xr.Dataset(
+        {
+            "log_evidence": found.log_evidence,
+            "mcse": mcse,
+            "relative_error": found.relative_error,
+            "part": ("part", found.parts),
+            "ess": found.effective_draws,
+            "n_renumberings": found.n_renumberings,
+            "label_overlap": found.label_overlap,
+        }
+    )
+    for name, (long_name, units) in _LONG_NAMES.items():
+        table[name].attrs = {"long_name": long_name, "units": units}
+    problems, said = _about_estimate(table)
+    if method == "bridge":
+        more_problems, more = _about_draws(fit)
+        problems, said = problems + more_problems, said + more
+    sentences = [*problems, *said]
+    if problems:
+        sentences.insert(0, "Do not trust this evidence yet.")
+    table.attrs = {
+        "verdict": " ".join(sentences),
+        "believable": not problems,
+        "method": method,
+        "n_states": int(fit.attrs["n_states"]),
+    }
+    if problems:
+        warnings.warn(table.attrs["verdict"], stacklevel=2)
+    return table
+
+
+_LONG_NAMES = {
+    "log_evidence": ("log marginal likelihood", "nats"),
+    "mcse": ("Monte Carlo standard error of the log marginal likelihood", "nats"),
+    "relative_error": ("relative standard error of the marginal likelihood", "1"),
+    "part": ("log marginal likelihood, from a part", "nats"),
+    "ess": ("effective sample size", "draws"),
+    "n_renumberings": ("numberings of the states accounted for", "1"),
+    "label_overlap": ("neglected overlap of two numberings", "1"),
+}
+
+
+def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
+    """Problems with the numbers, and what else is to be said of them."""
+    problems, said = [], []
+    value, mcse = float(table["log_evidence"]), float(table["mcse"])
+    if not np.isfinite(value) or not mcse <= PRECISE:
+        problems.append(
+            f"Its standard error is {mcse:.2g} nats, and {PRECISE} is the most that tells numbers "
+            f"of states apart: draw more."
+        )
+    else:
+        said.append(f"The log evidence is {value:.2f} with a standard error of {mcse:.2g} nats.")
+    parts = table["part"].values
+    apart = float(parts.max() - parts.min())
+    # the parts' errors are larger than that of their mean by the root of their number
+    if apart > max(FAR * mcse * np.sqrt(2.0 * len(parts)), FAR_NATS):
+        problems.append(
+            f"Estimates from parts of the draws differ by {apart:.2g} nats, more than their "
+            f"errors explain."
+        )
+    if float(table["ess"]) < LEAST_DRAWS:  # not where it is NaN
+        problems.append(
+            f"The draws are worth {float(table['ess']):.0f} independent ones, and {LEAST_DRAWS} "
+            f"are needed for a standard error: draw more."
+        )
+    if float(table["label_overlap"]) > MOST_OVERLAP:
+        problems.append(
+            f"More states are mixed up than all numberings can be summed over for: two of them "
+            f"have {float(table['label_overlap']):.0%} of their density in common, which was "
+            f"neglected. The evidence may be too large by a factor of the numberings."
+        )
+    return problems, said
+
+
+def _about_draws(fit: xr.DataTree) -> tuple[list[str], list[str]]:
+    """Problems with the chains that no estimate from them shows, and what else is to be said."""
+    import arviz_stats
+
+    problems, said = [], []
+    density = fit["sample_stats"].to_dataset()["lp"]
+    if density.sizes["chain"] < 2:
+        said.append("There is one chain only, so nothing tells whether it has converged.")
+    else:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r_hat = float(arviz_stats.rhat(density.to_dataset(name="lp"))["lp"])
+        if r_hat > R_HAT_APART:
+            problems.append(
+                f"The chains disagree about the log posterior density (R-hat {r_hat:.3g}): they "
+                f"sit in different modes, and the evidence is of none of them."
+            )
+    if "restarts" in fit.children:
+        modes = fit["restarts"].to_dataset()["log_density"].values
+        gaps = modes.max() - modes
+        near = gaps[(gaps > SAME_MODE) & (gaps < NEAR_MODE)]
+        if len(near):
+            said.append(
+                f"Searches for a starting point found another mode {near.min():.1f} nats lower; if "
+                f"no chain went there, the evidence lacks it: method='smc' would find it."
+            )
+    return problems, said
