@@ -41,7 +41,9 @@ POSITIONAL = {
     "save_fit": ["fit", "path"],
     "save_metrics": ["ds", "path"],
     "simulate": [],
-    **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime")},  # options only
+    # options only
+    **{name: [] for name in ("Gaussian", "StudentT", "RandomWalk", "AutoRegressive")},
+    **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime")},
 }
 # What PyMC, ArviZ and xarray call otherwise, and so do we.
 OTHER_WORDS = {
