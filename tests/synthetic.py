@@ -88,6 +88,15 @@ def fit_from_paths(
                 },
                 coords=by_draw | {"run": by_time["run"]},
             ),
+            "residuals": xr.Dataset(
+                {
+                    "standardized": (
+                        ("run", "step", "feature"),
+                        np.where(missing[..., None], np.nan, features - centre[most_likely]) / 0.5,
+                    )
+                },
+                coords=by_time | names,
+            ),
             "observed_data": xr.Dataset(
                 {"features": (("run", "step", "feature"), features)},
                 coords=by_time | names,

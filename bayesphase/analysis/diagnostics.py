@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.analysis._paths import MISSING, each_run, sampled_paths
+from bayesphase.analysis._paths import each_run, sampled_paths
 
 # Vehtari et al. 2021, doi:10.1214/20-BA1221, section 4, advise 1.01. At the smallest effective
 # sample size accepted here one good fit in twenty is above that, one in 250 above this
@@ -52,7 +52,7 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
           chains start there, so that they can't find another;
         - `residual_autocorrelation`: of successive checkpoints, given the phases of the most likely
           path; the median over features. The model takes it for 0; where it is not, intervals are
-          too narrow and differences of log density too large. NaN without `mean` and `scale`;
+          too narrow and differences of log density too large. NaN without `residuals`;
         - `chain_log_density` (chain), the mean, nats.
 
         The attributes hold the `verdict` in words and `believable`, True or False: whether the
@@ -94,7 +94,7 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
     table["n_restarts"] = len(restarts)
     table["n_best_restarts"] = len(restarts) - len(others)
     table["gap_to_next_mode"] = others.min() if len(others) else np.nan
-    table["residual_autocorrelation"] = _residual_autocorrelation(fit, posterior)
+    table["residual_autocorrelation"] = _residual_autocorrelation(fit)
     table["chain_log_density"] = stats["lp"].mean("draw")
     for name, (long_name, units) in _LONG_NAMES.items():
         table[name].attrs = {"long_name": long_name, "units": units}
@@ -175,22 +175,16 @@ def _convergence(quantities: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _residual_autocorrelation(fit: xr.DataTree, posterior: xr.Dataset) -> float:
+def _residual_autocorrelation(fit: xr.DataTree) -> float:
     """Correlate standardized residuals of successive checkpoints; median over the features."""
-    if not {"mean", "scale"} <= set(posterior.data_vars):
+    if "residuals" not in fit.children:
         return np.nan
-    center, scale = (
-        posterior[name].mean(("chain", "draw")).transpose("state", "feature").values
-        for name in ("mean", "scale")
-    )
-    features = fit["observed_data"].to_dataset()["features"].transpose("run", "step", "feature")
-    path = fit["paths"].to_dataset()["most_likely"].transpose("run", "step")
-    products, squares = np.zeros((2, features.sizes["feature"]))
-    for values, state in zip(features.values, path.values, strict=True):
-        seen = state != MISSING
-        residual = (values[seen] - center[state[seen]]) / scale[state[seen]]
-        products += np.nansum(residual[1:] * residual[:-1], axis=0)
-        squares += np.nansum(residual**2, axis=0)
+    residuals = fit["residuals"].to_dataset()["standardized"].transpose("run", "step", "feature")
+    products, squares = np.zeros((2, residuals.sizes["feature"]))
+    for values in residuals.values:
+        seen = values[~np.isnan(values).all(axis=1)]
+        products += np.nansum(seen[1:] * seen[:-1], axis=0)
+        squares += np.nansum(seen**2, axis=0)
     varies = squares > 0
     return float(np.median(products[varies] / squares[varies])) if varies.any() else np.nan
 

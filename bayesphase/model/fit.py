@@ -12,10 +12,11 @@ from bayesphase.model.build import build_from
 from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.density import DirectDensity, direct_density
 from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
-from bayesphase.model.paths import Paths, draw_paths
+from bayesphase.model.paths import draw_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.sampling import SAMPLERS, sample, sample_direct
-from bayesphase.model.spec import Emission, Spec, Transition, record, specify
+from bayesphase.model.spec import Emission, Transition, record, specify
+from bayesphase.model.tree import as_tree, posterior_of
 
 # chains start this far from the best mode, in standard deviations of one checkpoint: far enough to
 # tell chains apart, near enough to stay in its basin
@@ -88,6 +89,8 @@ def fit(
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
           constant; where the priors are of families that only PyMC knows, under the default ones;
+        - `residuals`: `standardized` (run, step, feature), how far each feature is off what its
+          phase on the most likely path expects, in scales of that phase, at the posterior mean;
         - `observed_data`: the `features`, and the `known_states` (run, step), if any.
 
         States count from 0 in the order in which runs first enter them, unless transitions that
@@ -158,9 +161,9 @@ def fit(
                 }
 
             sampled = sample(model, start=start, sampler=sampler, **settings)
-        posterior = _posterior(spec, sampled, features["feature"].values)
+        posterior = posterior_of(spec, sampled, features["feature"].values)
         paths = draw_paths(spec, posterior, seed=seeds[2], cores=cores)
-    tree = _as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes)
+    tree = as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes)
     tree["restarts"].attrs = {
         "n_tried": TRIED_PER_RESTART * n_restarts,
         "priors": scored_under,
@@ -212,89 +215,3 @@ def _one_thread_each() -> AbstractContextManager[Any]:
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1)
-
-
-def _posterior(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Dataset:
-    """Parameters with the model's dims, whatever the sampler called them."""
-    drawn = sampled["posterior"].to_dataset().transpose("chain", "draw", ...)
-    state, attrs = np.arange(spec.n_states), spec.transition.attrs
-    return xr.Dataset(
-        {
-            name: (("chain", "draw", *dims), drawn[name].values, attrs.get(name, {}))
-            for name, dims in spec.dims.items()
-        },
-        coords={
-            "chain": drawn["chain"].values,
-            "draw": drawn["draw"].values,
-            "state": state,
-            "state_next": state,
-            "feature": feature,
-        },
-    )
-
-
-def _as_tree(
-    features: xr.DataArray, spec: Spec, paths: Paths, stats: xr.Dataset, modes: list[Start]
-) -> xr.DataTree:
-    features = features.transpose("run", "step", "feature").rename("features")
-    grid = (features.sizes["run"], features.sizes["step"])
-    along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
-    chain_draw = {dim: paths.posterior[dim] for dim in ("chain", "draw")}
-    path_dataset = xr.Dataset(
-        {
-            "state": (
-                ("chain", "draw", "run", "step"),
-                spec.rows.to_grid(paths.states, grid, -1),
-                {"long_name": "state on the sampled path, -1 without a checkpoint", "units": "1"},
-            ),
-            "most_likely": (
-                ("run", "step"),
-                spec.rows.to_grid(paths.most_likely, grid, -1),
-                {"long_name": "state on the most likely path", "units": "1"},
-            ),
-        },
-        coords={**chain_draw, **along},
-    )
-    log_likelihood = xr.DataArray(
-        paths.log_likelihood,
-        dims=("chain", "draw", "run"),
-        coords={**chain_draw, "run": features["run"]},
-        attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
-    )
-    log_density = xr.DataArray(
-        [mode.log_density for mode in modes],
-        dims="restart",
-        coords={"restart": np.arange(len(modes))},
-        attrs={"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
-    )
-    return xr.DataTree.from_dict(
-        {
-            "posterior": paths.posterior,
-            "paths": path_dataset,
-            "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
-            "sample_stats": _tidy_stats(stats, paths.ambiguity),
-            "restarts": log_density.to_dataset(name="log_density"),
-            "observed_data": _observed(features, spec),
-        }
-    )
-
-
-def _observed(features: xr.DataArray, spec: Spec) -> xr.Dataset:
-    observed = features.to_dataset()
-    return (
-        observed if spec.known_states is None else observed.assign(known_states=spec.known_states)
-    )
-
-
-def _tidy_stats(stats: xr.Dataset, ambiguity: np.ndarray) -> xr.Dataset:
-    """Scalar statistics under ArviZ's names; vectors with an entry per parameter are left out."""
-    if "lp" not in stats:
-        stats = stats.rename(logp="lp")
-    scalars = [name for name, v in stats.items() if v.dims == ("chain", "draw") and v.dtype != "O"]
-    return stats[scalars].assign(
-        label_ambiguity=(
-            ("chain", "draw"),
-            ambiguity,
-            {"long_name": "how nearly two states' names could be swapped", "units": "1"},
-        )
-    )

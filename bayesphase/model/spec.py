@@ -73,6 +73,7 @@ def record(spec: Spec) -> dict[str, Any]:
         "transition": spec.structure.name,
         "transition_options": {name: _plain(x) for name, x in asdict(spec.structure).items()},
         "priors": {name: repr(prior) for name, prior in spec.priors.items()},
+        "step_unit": spec.rows.step_unit,
     }
 
 

@@ -275,9 +275,7 @@ def test_residuals_that_hang_together_are_pointed_out():
     assert abs(diagnose(white)["residual_autocorrelation"]) < 0.1
     assert "too sure" not in diagnose(white).attrs["verdict"]
     table = diagnose(drift)
-    # by hand, from the posterior means
-    named = drift["posterior"].to_dataset().mean(["chain", "draw"]).isel(state=0)
-    residual = (drift["observed_data"]["features"] - named["mean"]) / named["scale"]
+    residual = drift["residuals"]["standardized"]
     first, second = residual.values[:, :-1], residual.values[:, 1:]
     expected = (first * second).sum() / (residual.values**2).sum()
     assert float(table["residual_autocorrelation"]) == pytest.approx(expected)

@@ -3,9 +3,10 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import Mode
 from scipy.stats import invgamma, norm
+from scipy.stats import t as student_t
 from test_rows import grid
 
-from bayesphase.model.emissions import Gaussian
+from bayesphase.model.emissions import AutoRegressive, Gaussian, RandomWalk, StudentT
 from bayesphase.model.lines import flat_lines
 from bayesphase.model.passes import sum_up
 from bayesphase.model.rows import rows_of
@@ -190,3 +191,164 @@ def test_jitter_is_in_standard_deviations_of_a_checkpoint():
     assert (moved["mean"] - 7.0).std() == pytest.approx(0.05 * 1e-3, rel=0.05)
     assert np.log(moved["scale"] / 1e-3).std() == pytest.approx(0.05, rel=0.05)
     assert (named["mean"] == 7.0).all()
+
+
+FAMILIES = [
+    StudentT(),
+    RandomWalk(df=None),
+    RandomWalk(),
+    AutoRegressive(),
+    AutoRegressive(df=None, differences=1),
+]
+
+
+def uneven(rng, *, missing=0.0, shape=(3, 40, 2)):
+    """Rows at steps that lie close together or far apart."""
+    values = rng.normal(size=shape)
+    values[rng.random(shape) < missing] = np.nan
+    steps = np.cumsum(np.resize([10, 10, 30, 10, 50], shape[1]))
+    return rows_of(grid(values).assign_coords(step=steps))
+
+
+def parameters_of(emission, rng, n_features, n_states=3):
+    shape = (n_states, n_features)
+    values = rng.normal(size=shape), rng.uniform(0.5, 2.0, shape), rng.uniform(0.05, 1.0, shape)
+    return dict(zip(emission.dims, values, strict=False))
+
+
+@pytest.mark.parametrize("emission", FAMILIES, ids=repr)
+def test_features_made_from_noise_give_the_noise_back(emission):
+    rng = np.random.default_rng(10)
+    rows = uneven(rng)
+    states = rng.integers(0, 3, len(rows.values))
+    named = parameters_of(emission, rng, 2)
+    noise = rng.normal(size=rows.values.shape)
+    by_row = tuple(named[name][states] for name in emission.dims)
+    made = rows._replace(values=emission.follow(rows, by_row, noise))
+    residuals = emission.residuals(made, states, named)
+    known = ~np.isnan(residuals)
+    lost = {"student_t": 0, "random_walk": 1}.get(
+        emission.name, 1 + getattr(emission, "differences", 0)
+    )
+    assert (~known).sum() == lost * 3 * 2  # so many first values of three runs with two features
+    np.testing.assert_allclose(residuals[known], noise[known], atol=1e-9)
+
+
+@pytest.mark.parametrize("emission", FAMILIES, ids=repr)
+def test_densities_are_those_of_the_innovations(emission):
+    rng = np.random.default_rng(11)
+    rows = uneven(rng, missing=0.3)
+    named = parameters_of(emission, rng, 2)
+    by_state = tuple(named[name][None] for name in emission.dims)
+    deviation, scale, known = emission.innovations(rows.values, rows, by_state, np)
+    innovation = norm if emission.tails is None else student_t(emission.tails)
+    terms = innovation.logpdf(deviation / scale) - np.log(scale)
+    expected = np.where(known[:, None], terms, 0.0).sum(axis=2)
+    np.testing.assert_allclose(emission.log_density(rows.values, rows, named, np), expected)
+
+
+def test_a_walk_over_a_hole_is_one_long_step():
+    """The change since the last observation, however long ago, and not since the last row."""
+    values = np.array([[1.0, 0.0], [3.0, np.nan], [np.nan, 2.0], [4.0, 5.0]])[None]
+    rows = rows_of(grid(values).assign_coords(step=[0, 10, 20, 30]))
+    named = {"drift": np.array([[0.5, 0.25]]), "scale": np.array([[2.0, 1.0]])}
+    expected = np.zeros(4)
+    expected[1] = norm.logpdf(3.0 - 1.0, 0.5, 2.0)
+    expected[2] = norm.logpdf(2.0 - 0.0, 2 * 0.25, np.sqrt(2.0))
+    expected[3] = norm.logpdf(4.0 - 3.0, 2 * 0.5, 2.0 * np.sqrt(2.0))
+    expected[3] += norm.logpdf(5.0 - 2.0, 0.25, 1.0)
+    found = RandomWalk(df=None).log_density(rows.values, rows, named, np)
+    np.testing.assert_allclose(found[:, 0], expected)
+
+
+def test_two_steps_of_a_reversion_are_one_of_twice_the_length():
+    """Mean and variance compose, which is what makes uneven steps right (Chapman-Kolmogorov)."""
+    rate, gap = 0.3, np.array([1.0, 2.0, 3.0])
+    keep = np.exp(-rate * gap)
+    variance = -np.expm1(-2 * rate * gap) / (2 * rate)
+    assert keep[0] * keep[1] == pytest.approx(keep[2])
+    assert keep[1] ** 2 * variance[0] + variance[1] == pytest.approx(variance[2])
+    # and these are the ones that the family uses
+    rows = rows_of(grid(np.zeros((1, 4, 1))).assign_coords(step=[0, 1, 3, 6]))
+    rows = rows._replace(step_unit=1.0)
+    by_state = (np.array([[[2.0]]]), np.array([[[1.5]]]), np.array([[[rate]]]))
+    deviation, scale, _ = AutoRegressive().innovations(rows.values, rows, by_state, np)
+    np.testing.assert_allclose(-deviation[1:, 0, 0], 2.0 * (1 - keep))
+    np.testing.assert_allclose(scale[1:, 0, 0] ** 2, 1.5**2 * variance)
+
+
+def test_a_slow_reversion_is_a_walk_without_drift():
+    rng = np.random.default_rng(12)
+    rows = uneven(rng, missing=0.2)
+    scale = rng.uniform(0.5, 2.0, (2, 2))
+    slow = {"level": np.ones((2, 2)), "scale": scale, "rate": np.full((2, 2), 1e-9)}
+    walk = {"drift": np.zeros((2, 2)), "scale": scale}
+    np.testing.assert_allclose(
+        AutoRegressive().log_density(rows.values, rows, slow, np),
+        RandomWalk().log_density(rows.values, rows, walk, np),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("emission", FAMILIES[1:], ids=repr)
+def test_a_trend_that_lasts_is_all_the_same_to_changes(emission):
+    """A constant added to a run is no news to families of changes (a line to those of speeds)."""
+    rng = np.random.default_rng(13)
+    rows = uneven(rng, missing=0.2)
+    named = parameters_of(emission, rng, 2)
+    more = 7.0 + np.zeros(rows.values.shape)
+    if emission.name == "autoregressive" and not emission.differences:
+        named_there = {**named, "level": named["level"] + 7.0}
+    else:
+        named_there = named
+    np.testing.assert_allclose(
+        emission.log_density(rows.values + more, rows, named_there, np),
+        emission.log_density(rows.values, rows, named, np),
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("emission", FAMILIES, ids=repr)
+def test_an_m_step_of_normal_sums_is_near_the_best(emission):
+    """No small move of any parameter gains more than rates that lie between those tried can."""
+    rng = np.random.default_rng(14)
+    rows = uneven(rng, shape=(3, 200, 2))
+    weights = rng.dirichlet(np.ones(2), len(rows.values))
+    normal = (
+        type(emission)(**{**vars(emission), "df": None})
+        if emission.name != "student_t"
+        else Gaussian()
+    )
+    best, _ = best_for(normal, rows, weights)
+    priors = normal.priors(rows)
+
+    def objective(named):
+        density = (weights * normal.log_density(rows.values, rows, named, np)).sum()
+        _, scale, *rate = normal.dims
+        p = priors[scale].parameters
+        density += invgamma.logpdf(named[scale], p["alpha"], scale=p["beta"]).sum()
+        density += np.log(named[scale]).sum()
+        for name in rate:
+            p = priors[name].parameters
+            density += norm.logpdf(np.log(named[name]), p["mu"], p["sigma"]).sum()
+        return density
+
+    top = objective(best)
+    for name in normal.dims:
+        for index in np.ndindex(best[name].shape):
+            for factor in (0.97, 1.03):
+                moved = {key: value.copy() for key, value in best.items()}
+                moved[name][index] *= factor
+                assert objective(moved) < top + 0.2
+
+
+@pytest.mark.parametrize("df", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("family", [StudentT, RandomWalk, AutoRegressive])
+def test_degrees_of_freedom_are_positive(family, df):
+    with pytest.raises(ValueError, match="df must be a positive number of degrees of freedom"):
+        family(df=df)
+
+
+def test_differences_are_none_or_one():
+    with pytest.raises(ValueError, match="differences must be 0 or 1, got 2"):
+        AutoRegressive(differences=2)

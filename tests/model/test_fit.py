@@ -61,6 +61,7 @@ def test_groups_and_dims_are_those_that_are_promised(fitted):
         "log_likelihood",
         "sample_stats",
         "restarts",
+        "residuals",
         "observed_data",
     }
     assert fitted["posterior"]["mean"].dims == ("chain", "draw", "state", "feature")
@@ -266,3 +267,36 @@ def test_a_fit_that_does_not_say_it(fitted, changed, message):
     fit.attrs = {name: v for name, v in {**fit.attrs, **changed}.items() if v is not None}
     with pytest.raises(ValueError, match=message):
         recorded(fit)
+
+
+@pytest.mark.parametrize("emission", [bp.StudentT(), bp.RandomWalk(), bp.AutoRegressive(df=None)])
+def test_other_families_recover_what_was_planted(emission, tmp_path):
+    """Two phases drawn from the family itself, on uneven steps: parameters and switch are found."""
+    rng = np.random.default_rng(7)
+    steps = np.cumsum(np.resize([10, 10, 20], 240))
+    grid = xr.DataArray(
+        rng.normal(size=(3, 240, 2)),
+        dims=("run", "step", "feature"),
+        coords={"run": list("abc"), "step": steps, "feature": ["x", "y"]},
+    )
+    rows = rows_of(grid)
+    states = np.tile(np.repeat([0, 1], 120), 3)
+    place, scale, rate = ([[-1.0, 2.0], [1.5, -1.0]], [[0.2, 0.3], [0.4, 0.1]], [[0.3] * 2] * 2)
+    named = dict(zip(emission.dims, map(np.array, (place, scale, rate)), strict=False))
+    drawn = grid.copy(data=emission.sample(rng, states, named, rows).reshape(grid.shape))
+    fit = bp.fit(drawn, 2, emission=emission, random_seed=1, draws=500, progressbar=False)
+    assert bp.diagnose(fit).attrs["believable"]
+    for name in emission.dims:
+        draws = fit["posterior"][name]
+        error = draws.mean(("chain", "draw")) - named[name]
+        assert (abs(error) < 4 * draws.std(("chain", "draw"))).all()
+    entered = bp.boundaries(fit)["first_step"].sel(state=1)
+    assert (abs(entered - steps[120]) <= 40).all()
+    assert abs(bp.diagnose(fit)["residual_autocorrelation"]) < 0.15
+    # what is left over are the innovations
+    residual = fit["residuals"]["standardized"].values
+    assert np.nanmedian(np.abs(residual)) == pytest.approx(0.7, abs=0.1)
+    again = bp.open_fit(bp.save_fit(fit, tmp_path / "fit.nc"))
+    assert again.identical(fit)
+    by_run = bp.run_log_likelihood(again, drawn)
+    np.testing.assert_allclose(by_run, fit["log_likelihood"]["run_log_likelihood"], rtol=1e-9)
