@@ -14,11 +14,11 @@ from bayesphase.model.forward_backward import (
     gather,
     most_rows,
     new_group,
-    scaled,
     weigh,
 )
 from bayesphase.model.lanes import Layout, running
 from bayesphase.model.log_space import filter_run
+from bayesphase.model.potentials import scaled
 from bayesphase.model.simd import LANES, inner, kernel
 
 

@@ -3,26 +3,20 @@
 PyMC defines the model (`build_model`), but compiling its graph takes far longer than sampling it.
 A model that is ours unchanged, with priors of the families below, has the same density here:
 priors, transforms, Jacobians, likelihood and the gradient of it all, in the coordinates that PyMC
-uses (simplexes as centred log-ratios, scales as logarithms). The compiled code is kept on disk and
-serves every number of states, runs and features. `direct_density` returns None for anything else.
+uses (simplexes as centred log-ratios, scales and rates as logarithms). `direct_density` returns
+None for anything else.
 """
 
 from collections.abc import Mapping
-from ctypes import CFUNCTYPE, c_int64, c_uint64, c_void_p
-from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, cfunc, types
 from scipy.special import gammaln, log_softmax, polygamma
 
+from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
-from bayesphase.model.innovations import Data
-from bayesphase.model.lanes import Layout
 from bayesphase.model.linear import Observed
-from bayesphase.model.lines import Family, Plain, curvature, lines_of, pull_back
+from bayesphase.model.lines import Plain, curvature
 from bayesphase.model.passes import Expectation, expect
-from bayesphase.model.simd import inlined
 from bayesphase.model.spec import Spec
 from bayesphase.model.transitions import Sticky
 
@@ -35,302 +29,13 @@ _LINE = (
 )
 
 
-class _Priors(NamedTuple):
-    """Parameters of the priors for scaled features, and the scaling.
-
-    `simplex` (1 + state, state) holds the concentrations of `initial_probs` and of the rows of
-    `transition_probs`; then come mean and standard deviation of the location, the shape and scale
-    of the scale, mean and standard deviation of the log rate, all (state, feature); `constant` is
-    all that does not depend on the parameters.
-    """
-
-    simplex: np.ndarray
-    location_mu: np.ndarray
-    location_sigma: np.ndarray
-    scale_alpha: np.ndarray
-    scale_beta: np.ndarray
-    rate_mu: np.ndarray
-    rate_sigma: np.ndarray
-    location: np.ndarray
-    spread: np.ndarray
-    constant: np.ndarray
-
-
-class _Frame(NamedTuple):
-    """The sampler's coordinates u: PyMC's are `centre` + L u, with L in blocks.
-
-    `simplex` (1 + state, state - 1, state - 1) are lower triangles, `spread` (kind, state, feature)
-    the diagonal for locations, log scales and, where there are any, log rates.
-    """
-
-    centre: np.ndarray
-    simplex: np.ndarray
-    spread: np.ndarray
-
-
-class _Point(NamedTuple):
-    """Parameters at a point: `log_probs` (1 + state, state), the rest of the scaled features."""
-
-    log_probs: np.ndarray
-    location: np.ndarray
-    scale: np.ndarray
-    rate: np.ndarray
-
-
-@inlined
-def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
-    """Read `u`: both simplexes, location, log scale and log rate, one after the other."""
-    centre, simplex, stretch = frame.centre, frame.simplex, frame.spread
-    location, spread = priors.location, priors.spread
-    free = n_states - 1
-    log_probs = np.empty((n_states + 1, n_states))
-    place, scale = np.empty((n_states, n_features)), np.empty((n_states, n_features))
-    rate = np.ones((n_states, n_features))
-    for row in range(n_states + 1):
-        last, top = 0.0, -np.inf
-        for i in range(free):
-            ratio = centre[row * free + i]
-            for j in range(i + 1):
-                ratio += simplex[(row * free + i) * free + j] * u[row * free + j]
-            log_probs[row, i] = ratio
-            last -= ratio
-            top = max(top, ratio)
-        log_probs[row, free] = last
-        top = max(top, last)
-        norm = 0.0
-        for i in range(n_states):
-            norm += np.exp(log_probs[row, i] - top)
-        norm = top + np.log(norm)
-        for i in range(n_states):
-            log_probs[row, i] -= norm
-    at, size = (n_states + 1) * free, n_states * n_features
-    for k in range(n_states):
-        for d in range(n_features):
-            own = k * n_features + d
-            x = centre[at] + stretch[own] * u[at]
-            place[k, d] = (x - location[d]) / spread[d]
-            x = centre[at + size] + stretch[size + own] * u[at + size]
-            scale[k, d] = np.exp(x) / spread[d]
-            if stretch.shape[0] > 2 * size:
-                x = centre[at + 2 * size] + stretch[2 * size + own] * u[at + 2 * size]
-                rate[k, d] = np.exp(x)
-            at += 1
-    return _Point(log_probs, place, scale, rate)
-
-
-@inlined
-def _density(
-    u: Any,
-    n_states: int,
-    n_features: int,
-    frame: Any,
-    priors: Any,
-    family: Any,
-    data: Any,
-    gradient: Any,
-) -> float:
-    """Log density at `u`; writes its gradient with respect to `u`."""
-    point = _at(u, n_states, n_features, frame, priors)
-    transition = point.log_probs[1:].copy().reshape((1, n_states, n_states))
-    lines = lines_of(family, point.location, point.scale, point.rate)
-    expected = expect(data, lines, transition, point.log_probs[0].copy())
-    slopes = pull_back(family, expected.sums, lines, point.location, point.rate)
-    value = priors.constant[0]
-    for run in range(expected.log_likelihood.shape[0]):
-        value += expected.log_likelihood[run]
-    value += _add_simplexes(point, expected, frame, priors, gradient)
-    return value + _add_lines(point, slopes, frame, priors, gradient)
-
-
-@inlined
-def _add_simplexes(point: Any, expected: Any, frame: Any, priors: Any, gradient: Any) -> float:
-    """Log prior of the probabilities, Jacobian included; writes their part of the gradient."""
-    n_states = point.location.shape[0]
-    free, value = n_states - 1, 0.0
-    # The Jacobian of the centred log-ratios is the product of all probabilities (times their
-    # number): a Dirichlet density and its Jacobian together are the sum of a log p.
-    pull = np.empty(n_states)
-    for row in range(n_states + 1):
-        weight = 0.0
-        for i in range(n_states):
-            if row == 0:
-                pull[i] = expected.first_states[i]
-            else:
-                pull[i] = expected.transitions[0, row - 1, i]
-            pull[i] += priors.simplex[row * n_states + i]
-            weight += pull[i]
-            value += priors.simplex[row * n_states + i] * point.log_probs[row, i]
-        for i in range(n_states):
-            pull[i] -= weight * np.exp(point.log_probs[row, i])
-        for j in range(free):
-            gradient[row * free + j] = 0.0
-            for i in range(j, free):
-                gradient[row * free + j] += frame.simplex[(row * free + i) * free + j] * (
-                    pull[i] - pull[free]
-                )
-    return value
-
-
-@inlined
-def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) -> float:
-    """Log prior of location, scale and rate, Jacobian included; writes their gradient."""
-    n_states, n_features = point.location.shape
-    free, value = n_states - 1, 0.0
-    at, size = (n_states + 1) * free, n_states * n_features
-    for k in range(n_states):
-        for d in range(n_features):
-            own = k * n_features + d
-            m, sigma = point.location[k, d], priors.location_sigma[own]
-            deviation = (m - priors.location_mu[own]) / sigma
-            rate, alpha = priors.scale_beta[own] / point.scale[k, d], priors.scale_alpha[own]
-            log_scale = np.log(point.scale[k, d] * priors.spread[d])
-            value -= 0.5 * deviation**2 + rate + alpha * log_scale
-            slope = slopes[0][k, d] - deviation / sigma
-            gradient[at] = slope / priors.spread[d] * frame.spread[own]
-            slope = slopes[1][k, d] + rate - alpha
-            gradient[at + size] = slope * frame.spread[size + own]
-            if frame.spread.shape[0] > 2 * size:
-                sigma = priors.rate_sigma[own]
-                deviation = (np.log(point.rate[k, d]) - priors.rate_mu[own]) / sigma
-                value -= 0.5 * deviation**2
-                slope = slopes[2][k, d] - deviation / sigma
-                gradient[at + 2 * size] = slope * frame.spread[2 * size + own]
-            at += 1
-    return value
-
-
-# What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
-# every number, flat and in the order of their names here, after a head: the length of the block,
-# the numbers of states and features, the kind of line, and where each array begins and the last
-# ends. `tails` holds the degrees of freedom and the constant of the innovations.
-_ARRAYS = (
-    *_Frame._fields,
-    *_Priors._fields,
-    *("gaps", "tails"),
-    *("values", "observed", "previous", "gap_class", "begins", "place"),
-    *Layout._fields,
-)
-_HEAD = 4
-
-
-def _pack(frame: _Frame, priors: _Priors, family: Plain | Family, data: Data) -> np.ndarray:
-    kind, tails = (0, np.zeros(2))
-    if isinstance(family, Family):
-        kind, tails = family.kind, np.array([family.df, family.log_norm])
-    arrays = [*frame, *priors, family.gaps, tails, *data[:-1], *data.layout]
-    first = _HEAD + len(_ARRAYS) + 1
-    ends = first + np.cumsum([0, *(array.size for array in arrays)])
-    head = [ends[-1], *frame.spread.shape[1:], kind, *ends]
-    return np.concatenate([np.array(head, np.int64), *(a.ravel().view(np.int64) for a in arrays)])
-
-
-@inlined
-def _part(block: Any, begins: Any, i: int) -> Any:
-    return block[begins[i] : begins[i + 1]]
-
-
-@inlined
-def _unpack(numbers: Any, integers: Any) -> Any:
-    """Find the arrays in a block, seen as numbers and as integers."""
-    begins = integers[_HEAD : _HEAD + len(_ARRAYS) + 1]
-    frame = _Frame(_part(numbers, begins, 0), _part(numbers, begins, 1), _part(numbers, begins, 2))
-    priors = _Priors(
-        _part(numbers, begins, 3),
-        _part(numbers, begins, 4),
-        _part(numbers, begins, 5),
-        _part(numbers, begins, 6),
-        _part(numbers, begins, 7),
-        _part(numbers, begins, 8),
-        _part(numbers, begins, 9),
-        _part(numbers, begins, 10),
-        _part(numbers, begins, 11),
-        _part(numbers, begins, 12),
-    )
-    layout = Layout(
-        _part(integers, begins, 21),
-        _part(integers, begins, 22),
-        _part(integers, begins, 23),
-        _part(integers, begins, 24),
-    )
-    data = Data(
-        _part(numbers, begins, 15),
-        _part(numbers, begins, 16),
-        _part(numbers, begins, 17),
-        _part(integers, begins, 18),
-        _part(integers, begins, 19),
-        _part(integers, begins, 20),
-        layout,
-    )
-    return frame, priors, _part(numbers, begins, 13), _part(numbers, begins, 14), data
-
-
-def _evaluate_plain(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
-    """Evaluate the density as nutpie wants it: a status, 0 if all is well, and two results."""
-    length = carray(address, (1,), np.int64)[0]
-    numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
-    frame, priors, gaps, _, data = _unpack(numbers, integers)
-    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
-    n_states, n_features = integers[1], integers[2]
-    family = Plain(gaps)
-    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
-    carray(value, (1,), np.float64)[0] = result
-    return _status(result, slope)
-
-
-def _evaluate_family(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
-    """Do the same for any family; normal features about constants do not wait for its code."""
-    length = carray(address, (1,), np.int64)[0]
-    numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
-    frame, priors, gaps, tails, data = _unpack(numbers, integers)
-    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
-    n_states, n_features = integers[1], integers[2]
-    family = Family(gaps, integers[3], tails[0], tails[1])
-    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
-    carray(value, (1,), np.float64)[0] = result
-    return _status(result, slope)
-
-
-@inlined
-def _status(result: float, slope: Any) -> int:
-    finite = np.isfinite(result)
-    for i in range(slope.shape[0]):
-        finite = finite and np.isfinite(slope[i])
-    return 0 if finite else 3
-
-
-def _copy(n_dim, n_copied, u, out, address):  # type: ignore[no-untyped-def]
-    """Turn a draw into what nutpie keeps of it: the same."""
-    for i in range(n_dim):
-        carray(out, (n_copied,), np.float64)[i] = carray(u, (n_dim,), np.float64)[i]
-    return 0
-
-
-_POINTER = types.CPointer(types.float64)
-_COUNT = types.uint64
-_EVALUATE = types.int64(_COUNT, _POINTER, _POINTER, _POINTER, types.voidptr)
-_PYTHON = CFUNCTYPE(c_int64, c_uint64, *[c_void_p] * 4)  # the former, called from Python
-_COPY = types.int64(_COUNT, _COUNT, _POINTER, _POINTER, types.voidptr)
-
-
-@cache
-def compiled(*, plain: bool) -> Any:
-    """Compile what the sampler calls for the density, or load it; for every model of its kind."""
-    return cfunc(_EVALUATE, cache=True)(_evaluate_plain if plain else _evaluate_family)
-
-
-@cache
-def compiled_copy() -> Any:
-    """Compile what the sampler calls to keep a draw, or load it."""
-    return cfunc(_COPY, cache=True)(_copy)
-
-
 class DirectDensity:
     """The density of one model and data set, and the way between its coordinates and parameters.
 
     `block` is what the `compiled` function works on.
     """
 
-    def __init__(self, spec: Spec, frame: _Frame | None = None) -> None:
+    def __init__(self, spec: Spec, frame: Frame | None = None) -> None:
         self._spec = spec
         self._observed = spec.emission.observe(spec.rows)
         self._priors = _scaled_priors(spec, self._observed)
@@ -338,14 +43,11 @@ class DirectDensity:
         self.n_dim = len(self._frame.centre)
         family, data = self._observed.family, self._observed.data
         self.plain = isinstance(family, Plain)
-        self.block = _pack(self._frame, self._priors, family, data)
+        self.block = pack(self._frame, self._priors, family, data)
 
     def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Log density (nats) and its gradient at `u`, an unconstrained point of `n_dim` numbers."""
-        u, gradient, value = np.array(u, np.float64), np.empty(self.n_dim), np.empty(1)
-        addresses = (array.ctypes.data for array in (u, gradient, value, self.block))
-        _PYTHON(compiled(plain=self.plain).address)(self.n_dim, *addresses)
-        return float(value[0]), gradient
+        return evaluate(self.block, u, plain=self.plain)
 
     def around(self, parameters: Mapping[str, np.ndarray]) -> "DirectDensity":
         """Return the same density in coordinates in which it is about standard normal at a mode.
@@ -368,7 +70,7 @@ class DirectDensity:
         if len(spec.emission.dims) > len(spreads):
             spreads.append(1.0 / np.sqrt(curved[2] + priors.rate_sigma**-2))
         simplex = _simplex_spread(priors.simplex, expected)
-        frame = _Frame(self._unconstrained(parameters), simplex, np.stack(spreads))
+        frame = Frame(self._unconstrained(parameters), simplex, np.stack(spreads))
         return DirectDensity(spec, frame)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
@@ -429,11 +131,11 @@ def direct_density(spec: Spec) -> DirectDensity | None:
     return DirectDensity(spec)
 
 
-def _pymc_frame(spec: Spec) -> _Frame:
+def _pymc_frame(spec: Spec) -> Frame:
     """Frame in which the coordinates are PyMC's own."""
     n_states, n_features = spec.n_states, spec.rows.values.shape[1]
     free, shape = n_states - 1, (len(spec.emission.dims), n_states, n_features)
-    return _Frame(
+    return Frame(
         np.zeros((n_states + 1) * free + int(np.prod(shape))),
         np.broadcast_to(np.eye(free), (n_states + 1, free, free)).copy(),
         np.ones(shape),
@@ -453,7 +155,7 @@ def _simplex_spread(prior: np.ndarray, expected: Expectation) -> np.ndarray:
     return np.linalg.cholesky(covariance)
 
 
-def _scaled_priors(spec: Spec, observed: Observed) -> _Priors:
+def _scaled_priors(spec: Spec, observed: Observed) -> Priors:
     series = observed.series
     n_states, shape = spec.n_states, (spec.n_states, spec.rows.values.shape[1])
 
@@ -489,7 +191,7 @@ def _scaled_priors(spec: Spec, observed: Observed) -> _Priors:
     if n_states > 1:  # one state leaves no simplex to have a density
         for a in (initial_a, *transition_a):
             constant += gammaln(a.sum()) - gammaln(a).sum() + np.log(n_states)
-    return _Priors(
+    return Priors(
         np.vstack([initial_a, transition_a]),
         (mu - series.location) / series.spread,
         sigma / series.spread,

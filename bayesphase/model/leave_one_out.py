@@ -18,13 +18,11 @@ from bayesphase.model.forward_backward import (
     gather,
     most_rows,
     new_group,
-    new_step,
-    scaled,
-    take,
     weigh,
 )
 from bayesphase.model.lanes import Layout, running
 from bayesphase.model.log_space import leave_one_out_run
+from bayesphase.model.potentials import new_step, scaled, take
 from bayesphase.model.simd import LANES, fill, inner, kernel, load, log, store
 
 

@@ -13,13 +13,15 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.variable import TensorVariable
 
-from bayesphase.model import forward_backward, lanes, log_space, simd
+from bayesphase.model import forward_backward, lanes, log_space, potentials, simd
 from bayesphase.model.forward_backward import forward_backward_kernel
 from bayesphase.model.lanes import Layout, lay_out
 
 # PyTensor keeps compiled code on disk under the name of the Op: without the kernel's source in the
 # key it would go on running the kernel of an older version
-_SOURCES = [str(module.__file__) for module in (forward_backward, lanes, log_space, simd)]
+_SOURCES = [
+    str(module.__file__) for module in (forward_backward, lanes, log_space, potentials, simd)
+]
 _KERNEL_VERSION = crc32(b"".join(Path(source).read_bytes() for source in _SOURCES))
 
 
@@ -35,10 +37,10 @@ class HMMLogLikelihood(Op):
 
     def make_node(self, *inputs: Any) -> Apply:
         """Take potentials as doubles and the layout as integers."""
-        potentials = [pt.cast(pt.as_tensor(x), "float64") for x in inputs[:3]]
+        doubles = [pt.cast(pt.as_tensor(x), "float64") for x in inputs[:3]]
         layout = [pt.cast(pt.as_tensor(x), "int64") for x in inputs[3:]]
         outputs = [pt.dvector(), pt.dmatrix(), pt.dtensor4()]
-        return Apply(self, potentials + layout, outputs)
+        return Apply(self, doubles + layout, outputs)
 
     def perform(self, node: Apply, inputs: Sequence[Any], output_storage: list[list[Any]]) -> None:
         """Run the compiled kernel."""

@@ -15,12 +15,12 @@ from bayesphase.model.forward_backward import (
     forward,
     most_rows,
     new_group,
-    scaled,
     weigh,
 )
 from bayesphase.model.innovations import Sums, add_up, finish, log_emission, new_sums
 from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, smooth_run
+from bayesphase.model.potentials import scaled
 from bayesphase.model.simd import LANES, inner, kernel
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bayesphase._compat import to_datatree
-from bayesphase.model.density import DirectDensity, compiled, compiled_copy
+from bayesphase.model.compiled import compiled, compiled_copy
+from bayesphase.model.density import DirectDensity
 
 if TYPE_CHECKING:
     import pymc as pm
