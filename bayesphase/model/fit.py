@@ -22,10 +22,9 @@ from bayesphase.model.tree import as_tree, posterior_of
 # tell chains apart, near enough to stay in its basin
 _JITTER = 0.05
 
-# tuning steps and acceptance in the coordinates of `DirectDensity.around`, where the effective
-# sample size for each gradient was largest with these, and in PyMC's
-_TUNE, _TARGET_ACCEPT = 100, 0.7
-_TUNE_PYMC, _TARGET_ACCEPT_PYMC = 1000, 0.8
+# tuning steps in the coordinates of `DirectDensity.around` and in PyMC's
+_TUNE = 200
+_TUNE_PYMC = 1000
 
 
 def fit(
@@ -40,7 +39,7 @@ def fit(
     tune: int | None = None,
     chains: int = 4,
     cores: int | None = None,
-    target_accept: float | None = None,
+    target_accept: float = 0.8,
     sampler: str = "nutpie",
     n_restarts: int = 12,
     random_seed: int | None = None,
@@ -58,15 +57,14 @@ def fit(
     draws : int
         Kept draws of each chain.
     tune : int, optional
-        Tuning steps of each chain, which are not kept: by default 100, for chains start in
+        Tuning steps of each chain, which are not kept: by default 200, for chains start in
         coordinates in which the posterior is about standard normal, or 1000 where PyMC's compiler
         and its own coordinates are needed.
     chains : int
     cores : int, optional
         How many chains run at the same time.
-    target_accept : float, optional
-        Acceptance probability that the step size is tuned for: by default 0.7, or 0.8 where PyMC's
-        own coordinates are needed. Raise it where draws diverge.
+    target_accept : float
+        Acceptance probability that the step size is tuned for: raise it where draws diverge.
     sampler : {"nutpie", "pymc"}
     n_restarts : int
         Restarts of the search for starting points.
@@ -138,8 +136,6 @@ def fit(
             density = None
         if tune is None:
             tune = _TUNE_PYMC if density is None else _TUNE
-        if target_accept is None:
-            target_accept = _TARGET_ACCEPT_PYMC if density is None else _TARGET_ACCEPT
         settings: dict[str, Any] = {
             "draws": draws,
             "tune": tune,
@@ -182,7 +178,7 @@ def _check_settings(
     tune: int | None,
     chains: int,
     cores: int | None,
-    target_accept: float | None,
+    target_accept: float,
     random_seed: int | None,
     sampler: str,
 ) -> None:
@@ -192,7 +188,7 @@ def _check_settings(
     check_count("chains", chains, least=1)
     if cores is not None:
         check_count("cores", cores, least=1)
-    if target_accept is not None and not 0 < target_accept < 1:
+    if not 0 < target_accept < 1:
         raise ValueError(f"target_accept must lie between 0 and 1, got {target_accept!r}")
     check_seed(random_seed)
     if sampler not in SAMPLERS:
