@@ -10,14 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from bayesphase.model.bridge import bridge, fit_proposal
 from bayesphase.model.density import DirectDensity, direct_density
 from bayesphase.model.pointwise import flat_posterior, likelihood_of_rows
 from bayesphase.model.rows import rows_of
 from bayesphase.model.spec import recorded
-
-# the iteration for the optimal bridge settles to rounding in a few dozen steps
-_MOST_STEPS = 1000
-_SETTLED = 1e-9
 
 # with fewer draws the error can't be told from two halves, or the covariance is of no use
 _LEAST_DRAWS = 50
@@ -95,24 +92,8 @@ def _bridge(
     fitted: np.ndarray, drawn: np.ndarray, target: _Target, rng: np.random.Generator
 ) -> float:
     """Bridge from the normal distribution fitted to some draws (draw, coordinate) to the others."""
-    from scipy.linalg import solve_triangular
-    from scipy.special import logsumexp
-
-    centre = fitted.mean(axis=0)
-    factor = np.linalg.cholesky(np.cov(fitted.T).reshape(len(centre), -1))
-    proposed = centre + rng.normal(size=drawn.shape) @ factor.T
-
-    def over_normal(points: np.ndarray) -> np.ndarray:
-        z = solve_triangular(factor, (points - centre).T, lower=True)
-        log_scale = np.log(np.diag(factor)).sum() + 0.5 * len(centre) * np.log(2 * np.pi)
-        return target(points) + 0.5 * (z**2).sum(axis=0) + log_scale
-
-    at_draws, at_proposals = over_normal(drawn), over_normal(proposed)
-    constant = float(np.median(at_draws))
-    for _ in range(_MOST_STEPS):
-        seen = logsumexp(at_proposals - np.logaddexp(at_proposals, constant))
-        step = float(seen - logsumexp(-np.logaddexp(at_draws, constant))) - constant
-        constant += step
-        if abs(step) < _SETTLED:
-            break
-    return constant
+    proposal = fit_proposal(fitted, len(fitted))
+    proposed = proposal.draw(rng, len(drawn))
+    at_draws = target(drawn) - proposal.log_density(drawn)
+    at_proposals = target(proposed) - proposal.log_density(proposed)
+    return bridge(at_draws[None], at_proposals).log_integral

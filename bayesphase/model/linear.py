@@ -1,5 +1,6 @@
 """What all emission families share whose features vary about a line, see `lines`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -26,7 +27,7 @@ class Observed(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(ABC):
     """Base of the families.
 
     A family says what `kind` of line, and in `dims` what its variables are called: the first is the
@@ -46,10 +47,11 @@ class Linear:
         """Degrees of freedom of the innovations, None where they are normal."""
         return None
 
+    @abstractmethod
     def series(self, rows: Rows) -> Series:
         """Return what is modelled of the rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def innovations(
         self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
     ) -> tuple[Any, Any, np.ndarray]:
@@ -63,11 +65,10 @@ class Linear:
         known : ndarray (row, feature)
             Where there is a deviation.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
         """Features (row, feature) with given innovations; `parameters` (row, feature)."""
-        raise NotImplementedError
 
     def _size(self, series: Series) -> np.ndarray:
         return series.typical
