@@ -35,8 +35,9 @@ def build_model(
     features : DataArray (run, step, feature)
         NaN where missing.
     n_states : int
-    emission : {"gaussian"} or emission object
-        Family of p(features | state).
+    emission : {"gaussian", "student_t", "random_walk", "autoregressive"} or emission object
+        Family of p(features | state): `bayesphase.Gaussian`, `bayesphase.StudentT`,
+        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive`.
     transition : {"sticky", "left_to_right", "continuous_time"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
         `bayesphase.ContinuousTime`.
@@ -51,11 +52,12 @@ def build_model(
     -------
     pymc.Model
         With the variables `initial_probs` (state), `transition_probs` (state, state_next) and
-        those of the emission, `mean` and `scale` (state, feature), and the observed `features`
-        (row, feature): the checkpoints of all runs end to end, 0 where a feature is missing. Where
-        transitions are ruled out, `transition_probs` is made of `transition_sticks` (stick), shares
-        of what the row has left; in continuous time, it and `rates` (state, state_next) are made of
-        `switch_rates` (switch). Draws of `features` go through the known states.
+        those of the emission, such as `mean` and `scale` (state, feature), and the observed
+        `features` (row, feature): the checkpoints of all runs end to end, 0 where a feature is
+        missing. Where transitions are ruled out, `transition_probs` is made of `transition_sticks`
+        (stick), shares of what the row has left; in continuous time, it and `rates` (state,
+        state_next) are made of `switch_rates` (switch). Draws of `features` go through the known
+        states.
 
     Raises
     ------

@@ -75,10 +75,12 @@ def fit(
     Returns
     -------
     DataTree
-        - `posterior`: `initial_probs` (state), `transition_probs` (state, state_next), `mean` and
-          `scale` (state, feature), each with (chain, draw); in continuous time also `rates`
-          (state, state_next), per optimiser step, and `transition_probs` are those of the median
-          gap between checkpoints, the attribute `gap` of the variable;
+        - `posterior`: `initial_probs` (state), `transition_probs` (state, state_next) and those of
+          the emission, such as `mean` and `scale` (state, feature), each with (chain, draw); drifts
+          and rates of an emission are per `step_unit` optimiser steps, an attribute of the tree;
+          in continuous time also `rates` (state, state_next), per optimiser step, and
+          `transition_probs` are those of the median gap between checkpoints, the attribute `gap`
+          of the variable;
         - `paths`: `state` (chain, draw, run, step), one path per draw, drawn jointly, and
           `most_likely` (run, step), the path of the largest posterior-mean log density; -1 where a
           run has no checkpoint;
