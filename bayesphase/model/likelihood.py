@@ -1,9 +1,7 @@
 """The log-likelihood of a hidden Markov model, states summed out, as a PyTensor Op."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytensor.tensor as pt
@@ -13,16 +11,9 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.variable import TensorVariable
 
-from bayesphase.model import forward_backward, lanes, log_space, potentials, simd
 from bayesphase.model.forward_backward import forward_backward_kernel
 from bayesphase.model.lanes import Layout, lay_out
-
-# PyTensor keeps compiled code on disk under the name of the Op: without the kernel's source in the
-# key it would go on running the kernel of an older version
-_SOURCES = [
-    str(module.__file__) for module in (forward_backward, lanes, log_space, potentials, simd)
-]
-_KERNEL_VERSION = crc32(b"".join(Path(source).read_bytes() for source in _SOURCES))
+from bayesphase.model.simd import SOURCES
 
 
 class HMMLogLikelihood(Op):
@@ -99,7 +90,9 @@ def _numba_funcify(op: HMMLogLikelihood, node: Apply, **kwargs: Any) -> Any:
             ),
         )
 
-    return hmm_log_likelihood, _KERNEL_VERSION
+    # PyTensor keeps compiled code on disk under the name of the Op: without the sources in the key
+    # it would go on running the kernels of an older version
+    return hmm_log_likelihood, SOURCES
 
 
 _hmm_log_likelihood = HMMLogLikelihood()

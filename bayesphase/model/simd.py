@@ -12,6 +12,7 @@ between a vector and a number. A product followed by a sum becomes one fused ope
 import operator
 from collections.abc import Callable
 from math import factorial
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
@@ -20,6 +21,11 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from bayesphase.model.kept import drop_older_kernels
+
+# every kernel imports this module, so that it happens before the first is looked for on disk
+SOURCES = drop_older_kernels(Path(__file__).parent)
 
 LANES = 8
 
