@@ -43,12 +43,14 @@ class Frame(NamedTuple):
     """The sampler's coordinates u: PyMC's are `centre` + L u, with L in blocks.
 
     `simplex` (1 + state, state - 1, state - 1) are lower triangles, `spread` (kind, state, feature)
-    the diagonal for locations, log scales and, where there are any, log rates.
+    the diagonal for locations, log scales and, where there are any, log rates. These also move with
+    the coordinate of their location, by `shear` (state, feature).
     """
 
     centre: np.ndarray
     simplex: np.ndarray
     spread: np.ndarray
+    shear: np.ndarray
 
 
 class _Point(NamedTuple):
@@ -96,7 +98,7 @@ def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
             scale[k, d] = np.exp(x) / spread[d]
             if stretch.shape[0] > 2 * size:
                 x = centre[at + 2 * size] + stretch[2 * size + own] * u[at + 2 * size]
-                rate[k, d] = np.exp(x)
+                rate[k, d] = np.exp(x + frame.shear[own] * u[at])
             at += 1
     return _Point(log_probs, place, scale, rate)
 
@@ -178,6 +180,7 @@ def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) 
                 value -= 0.5 * deviation**2
                 slope = slopes[2][k, d] - deviation / sigma
                 gradient[at + 2 * size] = slope * frame.spread[2 * size + own]
+                gradient[at] += slope * frame.shear[own]
             at += 1
     return value
 
@@ -217,9 +220,13 @@ def _part(block: Any, begins: Any, i: int) -> Any:
 def _unpack(numbers: Any, integers: Any) -> Any:
     """Find the arrays in a block, seen as numbers and as integers."""
     begins = integers[_HEAD : _HEAD + len(_ARRAYS) + 1]
-    frame = Frame(_part(numbers, begins, 0), _part(numbers, begins, 1), _part(numbers, begins, 2))
-    priors = Priors(
+    frame = Frame(
+        _part(numbers, begins, 0),
+        _part(numbers, begins, 1),
+        _part(numbers, begins, 2),
         _part(numbers, begins, 3),
+    )
+    priors = Priors(
         _part(numbers, begins, 4),
         _part(numbers, begins, 5),
         _part(numbers, begins, 6),
@@ -229,23 +236,24 @@ def _unpack(numbers: Any, integers: Any) -> Any:
         _part(numbers, begins, 10),
         _part(numbers, begins, 11),
         _part(numbers, begins, 12),
+        _part(numbers, begins, 13),
     )
     layout = Layout(
-        _part(integers, begins, 21),
         _part(integers, begins, 22),
         _part(integers, begins, 23),
         _part(integers, begins, 24),
+        _part(integers, begins, 25),
     )
     data = Data(
-        _part(numbers, begins, 15),
         _part(numbers, begins, 16),
         _part(numbers, begins, 17),
-        _part(integers, begins, 18),
+        _part(numbers, begins, 18),
         _part(integers, begins, 19),
         _part(integers, begins, 20),
+        _part(integers, begins, 21),
         layout,
     )
-    return frame, priors, _part(numbers, begins, 13), _part(numbers, begins, 14), data
+    return frame, priors, _part(numbers, begins, 14), _part(numbers, begins, 15), data
 
 
 def _evaluate_plain(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]

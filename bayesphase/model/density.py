@@ -27,6 +27,7 @@ _LINE = (
     ("InverseGamma", {"alpha", "beta"}),
     ("LogNormal", {"mu", "sigma"}),
 )
+_RATE = 2  # the third of these, where a family has it
 
 
 class DirectDensity:
@@ -60,17 +61,24 @@ class DirectDensity:
             potentials = spec.transition.log_potentials(parameters, np)
         lines = spec.emission.lines(parameters, observed)
         expected = expect(observed.data, lines, *potentials)
-        _, scale, rate = spec.emission.scaled(parameters, observed.series)
-        curved = curvature(spec.emission.kind, expected.sums, observed.family.gaps, scale, rate)
-        precision = curved[0] + priors.location_sigma**-2
+        location, scale, rate = spec.emission.scaled(parameters, observed.series)
+        bends = curvature(
+            spec.emission.kind, expected.sums, observed.family.gaps, location, scale, rate
+        )
         df = spec.emission.tails
         tails = 1.0 if df is None else df / (df + 3.0)  # what is known of a scale by Fisher
-        bends = tails * curved[1] + priors.scale_beta / scale
-        spreads = [observed.series.spread / np.sqrt(precision), 1.0 / np.sqrt(bends)]
-        if len(spec.emission.dims) > len(spreads):
-            spreads.append(1.0 / np.sqrt(curved[2] + priors.rate_sigma**-2))
-        simplex = _simplex_spread(priors.simplex, expected)
-        frame = Frame(self._unconstrained(parameters), simplex, np.stack(spreads))
+        of_location = bends[0] + priors.location_sigma**-2
+        of_scale = tails * bends[1] + priors.scale_beta / scale
+        of_rate, tie = bends[2] + priors.rate_sigma**-2, bends[3]
+        # Cholesky factor of the inverse of ((of_location, tie), (tie, of_rate))
+        width = np.sqrt(1.0 / (of_location - tie**2 / of_rate))
+        spreads = [observed.series.spread * width, 1.0 / np.sqrt(of_scale), 1.0 / np.sqrt(of_rate)]
+        frame = Frame(
+            self._unconstrained(parameters),
+            _simplex_spread(priors.simplex, expected),
+            np.stack(spreads[: len(spec.emission.dims)]),
+            -tie / of_rate * width,
+        )
         return DirectDensity(spec, frame)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
@@ -88,6 +96,9 @@ class DirectDensity:
         ratios = ratios + frame.centre[:n_ratios].reshape(n_states + 1, free)
         others = u[..., n_ratios:].reshape(*batch, *frame.spread.shape) * frame.spread
         others = others + frame.centre[n_ratios:].reshape(frame.spread.shape)
+        if len(frame.spread) > _RATE:
+            at = u[..., n_ratios:].reshape(*batch, *frame.spread.shape)[..., 0, :, :]
+            others[..., _RATE, :, :] += frame.shear * at
         last = -ratios.sum(axis=-1, keepdims=True)
         probs = np.exp(log_softmax(np.concatenate([ratios, last], axis=-1), axis=-1))
         location, *positive = self._spec.emission.dims
@@ -105,8 +116,10 @@ class DirectDensity:
         n_ratios = frame.simplex.shape[0] * frame.simplex.shape[1]
         ratios = away[:n_ratios].reshape(*frame.simplex.shape[:2], 1)
         ratios = np.linalg.solve(frame.simplex, ratios)
-        others = away[n_ratios:] / frame.spread.ravel()
-        return np.concatenate([ratios.ravel(), others])
+        others = away[n_ratios:].reshape(frame.spread.shape) / frame.spread
+        if len(frame.spread) > _RATE:
+            others[_RATE] -= frame.shear * others[0] / frame.spread[_RATE]
+        return np.concatenate([ratios.ravel(), others.ravel()])
 
     def _unconstrained(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the point in PyMC's coordinates."""
@@ -139,6 +152,7 @@ def _pymc_frame(spec: Spec) -> Frame:
         np.zeros((n_states + 1) * free + int(np.prod(shape))),
         np.broadcast_to(np.eye(free), (n_states + 1, free, free)).copy(),
         np.ones(shape),
+        np.zeros(shape[1:]),
     )
 
 

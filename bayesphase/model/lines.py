@@ -156,20 +156,31 @@ def _pull_back_lines(family: Any, sums: Any, lines: Any, location: Any, rate: An
 
 
 def curvature(
-    kind: int, sums: Any, gaps: np.ndarray, scale: np.ndarray, rate: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sharply the likelihood bends in `location`, log scale and log rate, about.
+    kind: int,
+    sums: Any,
+    gaps: np.ndarray,
+    location: np.ndarray,
+    scale: np.ndarray,
+    rate: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """How sharply the likelihood bends where the states are known; all (state, feature).
 
-    Precisions (state, feature) where the states are known and parameters do not go together.
+    Precisions of `location`, log scale and log rate, and the one that ties location and log rate
+    together, by Fisher's information.
     """
     gap = gaps[:, None, None]
-    bend_scale = 2.0 * sums.counts.sum(axis=0)
-    if kind == LEVEL:
-        return (sums.weights / scale**2).sum(axis=0), bend_scale, np.ones(scale.shape)
-    if kind == WALK:
-        return (gap * sums.weights / scale**2).sum(axis=0), bend_scale, np.ones(scale.shape)
-    decay, pull = np.exp(-rate * gap), np.expm1(-rate * gap)
+    by_scale, none = 2.0 * sums.counts.sum(axis=0), np.zeros(scale.shape)
+    if kind != REVERSION:
+        stretch = gap if kind == WALK else 1.0
+        return (stretch * sums.weights / scale**2).sum(axis=0), by_scale, none, none
+    pull = np.expm1(-rate * gap)
     variance = scale**2 * -np.expm1(-2.0 * rate * gap) / (2.0 * rate)
-    away = np.maximum(sums.previous_squares - sums.previous**2 / np.maximum(sums.weights, 1.0), 0.0)
-    by_rate = (rate * gap * decay) ** 2 * away / variance
-    return (pull**2 * sums.weights / variance).sum(axis=0), bend_scale, by_rate.sum(axis=0)
+    bend = rate * gap * np.exp(-rate * gap)  # of the pull, in the log rate
+    away = sums.previous - location * sums.weights
+    square = sums.previous_squares - 2.0 * location * sums.previous + location**2 * sums.weights
+    return (
+        (pull**2 * sums.weights / variance).sum(axis=0),
+        by_scale,
+        (bend**2 * np.maximum(square, 0.0) / variance).sum(axis=0),
+        (pull * bend * away / variance).sum(axis=0),
+    )
