@@ -256,38 +256,41 @@ def _unpack(numbers: Any, integers: Any) -> Any:
     return frame, priors, _part(numbers, begins, 14), _part(numbers, begins, 15), data
 
 
-def _evaluate_plain(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
-    """Evaluate the density as nutpie wants it: a status, 0 if all is well, and two results."""
+@inlined
+def _opened(address: Any) -> Any:
+    """See a block as numbers and as integers."""
     length = carray(address, (1,), np.int64)[0]
-    numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
-    frame, priors, gaps, _, data = _unpack(numbers, integers)
-    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
-    n_states, n_features = integers[1], integers[2]
-    family = Plain(gaps)
-    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
-    carray(value, (1,), np.float64)[0] = result
-    return _status(result, slope)
-
-
-def _evaluate_family(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
-    """Do the same for any family; normal features about constants do not wait for its code."""
-    length = carray(address, (1,), np.int64)[0]
-    numbers, integers = carray(address, (length,), np.float64), carray(address, (length,), np.int64)
-    frame, priors, gaps, tails, data = _unpack(numbers, integers)
-    slope, point = carray(gradient, (n_dim,), np.float64), carray(u, (n_dim,), np.float64)
-    n_states, n_features = integers[1], integers[2]
-    family = Family(gaps, integers[3], tails[0], tails[1])
-    result = _density(point, n_states, n_features, frame, priors, family, data, slope)
-    carray(value, (1,), np.float64)[0] = result
-    return _status(result, slope)
+    return carray(address, (length,), np.float64), carray(address, (length,), np.int64)
 
 
 @inlined
-def _status(result: float, slope: Any) -> int:
+def _answer(
+    family: Any, frame: Any, priors: Any, data: Any, sizes: Any, point: Any, slope: Any, value: Any
+) -> int:
+    """Evaluate as nutpie wants it: a status, 0 if all is well, and two results."""
+    result = _density(point, sizes[1], sizes[2], frame, priors, family, data, slope)
+    value[0] = result
     finite = np.isfinite(result)
     for i in range(slope.shape[0]):
         finite = finite and np.isfinite(slope[i])
     return 0 if finite else 3
+
+
+def _evaluate_plain(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
+    numbers, integers = _opened(address)
+    frame, priors, gaps, _, data = _unpack(numbers, integers)
+    point, slope = carray(u, (n_dim,), np.float64), carray(gradient, (n_dim,), np.float64)
+    out = carray(value, (1,), np.float64)
+    return _answer(Plain(gaps), frame, priors, data, integers, point, slope, out)
+
+
+def _evaluate_family(n_dim, u, gradient, value, address):  # type: ignore[no-untyped-def]
+    numbers, integers = _opened(address)
+    frame, priors, gaps, tails, data = _unpack(numbers, integers)
+    point, slope = carray(u, (n_dim,), np.float64), carray(gradient, (n_dim,), np.float64)
+    family = Family(gaps, integers[3], tails[0], tails[1])
+    out = carray(value, (1,), np.float64)
+    return _answer(family, frame, priors, data, integers, point, slope, out)
 
 
 def _copy(n_dim, n_copied, u, out, address):  # type: ignore[no-untyped-def]

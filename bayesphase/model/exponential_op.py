@@ -5,9 +5,7 @@ which do not exist for every generator, and numba does not know it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytensor.tensor as pt
@@ -17,11 +15,8 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.variable import TensorVariable
 
-from bayesphase.model import exponential
 from bayesphase.model.exponential import derivative, matrices
-
-# see `likelihood`: PyTensor keeps compiled code under the name of the Op
-_VERSION = crc32(Path(str(exponential.__file__)).read_bytes())
+from bayesphase.model.simd import SOURCES
 
 
 class TransitionMatrices(Op):
@@ -86,7 +81,7 @@ def _numba_matrices(op: TransitionMatrices, node: Apply, **kwargs: Any) -> Any:
     def transition_matrices(rates, gaps):  # type: ignore[no-untyped-def]
         return matrices(np.ascontiguousarray(rates), np.ascontiguousarray(gaps))
 
-    return transition_matrices, _VERSION
+    return transition_matrices, SOURCES
 
 
 @register_funcify_default_op_cache_key(TransitionDerivative)
@@ -97,7 +92,7 @@ def _numba_derivative(op: TransitionDerivative, node: Apply, **kwargs: Any) -> A
             np.ascontiguousarray(rates), np.ascontiguousarray(gaps), np.ascontiguousarray(weights)
         )
 
-    return transition_derivative, _VERSION
+    return transition_derivative, SOURCES
 
 
 _matrices = TransitionMatrices()

@@ -30,11 +30,6 @@ class Rows(NamedTuple):
     spread: np.ndarray
 
     @property
-    def scaled(self) -> np.ndarray:
-        """Values (row, feature) less their location, in spreads; 0 where missing."""
-        return (self.values - self.location) / self.spread * self.observed
-
-    @property
     def complete(self) -> bool:
         """Whether nothing is missing within the rows."""
         return bool(self.observed.all())
