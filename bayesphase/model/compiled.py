@@ -15,7 +15,7 @@ from bayesphase.model.innovations import Data
 from bayesphase.model.lanes import Layout
 from bayesphase.model.lines import Family, Plain, lines_of, pull_back
 from bayesphase.model.passes import expect
-from bayesphase.model.simd import inlined
+from bayesphase.model.simd import LANES, aligned, inlined
 
 
 class Priors(NamedTuple):
@@ -188,13 +188,13 @@ def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) 
 # What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
 # every number, flat and in the order of their names here, after a head: the length of the block,
 # the numbers of states and features, the kind of line, and where each array begins and the last
-# ends. `tails` holds the degrees of freedom and the constant of the innovations.
+# ends. Those that vectors are read from come first: they start with a cache line. `tails` holds the degrees of freedom and the constant of the innovations.
 _ARRAYS = (
-    *Frame._fields,
-    *Priors._fields,
-    *("gaps", "tails"),
     *("values", "observed", "previous", "gap_class", "begins", "place"),
     *Layout._fields,
+    *("gaps", "tails"),
+    *Frame._fields,
+    *Priors._fields,
 )
 _HEAD = 4
 
@@ -204,11 +204,15 @@ def pack(frame: Frame, priors: Priors, family: Plain | Family, data: Data) -> np
     kind, tails = (0, np.zeros(2))
     if isinstance(family, Family):
         kind, tails = family.kind, np.array([family.df, family.log_norm])
-    arrays = [*frame, *priors, family.gaps, tails, *data[:-1], *data.layout]
-    first = _HEAD + len(_ARRAYS) + 1
+    arrays = [*data[:-1], *data.layout, family.gaps, tails, *frame, *priors]
+    first = -(-(_HEAD + len(_ARRAYS) + 1) // LANES) * LANES
     ends = first + np.cumsum([0, *(array.size for array in arrays)])
-    head = [ends[-1], *frame.spread.shape[1:], kind, *ends]
-    return np.concatenate([np.array(head, np.int64), *(a.ravel().view(np.int64) for a in arrays)])
+    block = aligned.py_func(ends[-1]).view(np.int64)
+    head = [len(block), *frame.spread.shape[1:], kind, *ends]
+    block[: len(head)] = head
+    for begin, array in zip(ends, arrays, strict=False):
+        block[begin : begin + array.size] = array.ravel().view(np.int64)
+    return block
 
 
 @inlined
@@ -220,40 +224,40 @@ def _part(block: Any, begins: Any, i: int) -> Any:
 def _unpack(numbers: Any, integers: Any) -> Any:
     """Find the arrays in a block, seen as numbers and as integers."""
     begins = integers[_HEAD : _HEAD + len(_ARRAYS) + 1]
-    frame = Frame(
+    layout = Layout(
+        _part(integers, begins, 6),
+        _part(integers, begins, 7),
+        _part(integers, begins, 8),
+        _part(integers, begins, 9),
+    )
+    data = Data(
         _part(numbers, begins, 0),
         _part(numbers, begins, 1),
         _part(numbers, begins, 2),
-        _part(numbers, begins, 3),
+        _part(integers, begins, 3),
+        _part(integers, begins, 4),
+        _part(integers, begins, 5),
+        layout,
     )
-    priors = Priors(
-        _part(numbers, begins, 4),
-        _part(numbers, begins, 5),
-        _part(numbers, begins, 6),
-        _part(numbers, begins, 7),
-        _part(numbers, begins, 8),
-        _part(numbers, begins, 9),
-        _part(numbers, begins, 10),
-        _part(numbers, begins, 11),
+    frame = Frame(
         _part(numbers, begins, 12),
         _part(numbers, begins, 13),
+        _part(numbers, begins, 14),
+        _part(numbers, begins, 15),
     )
-    layout = Layout(
-        _part(integers, begins, 22),
-        _part(integers, begins, 23),
-        _part(integers, begins, 24),
-        _part(integers, begins, 25),
-    )
-    data = Data(
+    priors = Priors(
         _part(numbers, begins, 16),
         _part(numbers, begins, 17),
         _part(numbers, begins, 18),
-        _part(integers, begins, 19),
-        _part(integers, begins, 20),
-        _part(integers, begins, 21),
-        layout,
+        _part(numbers, begins, 19),
+        _part(numbers, begins, 20),
+        _part(numbers, begins, 21),
+        _part(numbers, begins, 22),
+        _part(numbers, begins, 23),
+        _part(numbers, begins, 24),
+        _part(numbers, begins, 25),
     )
-    return frame, priors, _part(numbers, begins, 14), _part(numbers, begins, 15), data
+    return frame, priors, _part(numbers, begins, 10), _part(numbers, begins, 11), data
 
 
 @inlined

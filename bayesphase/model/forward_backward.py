@@ -23,10 +23,28 @@ import numpy as np
 from bayesphase.model.lanes import Layout, lane_order, running
 from bayesphase.model.log_space import smooth_run
 from bayesphase.model.potentials import TINY, new_step, reset, scaled, take
-from bayesphase.model.simd import LANES, exp, fill, inner, kernel, larger, load, log, smaller, store
+from bayesphase.model.simd import (
+    LANES,
+    aligned,
+    exp,
+    fill,
+    inner,
+    kernel,
+    larger,
+    load,
+    log,
+    smaller,
+    store,
+)
 
 # rows past the last that vectors may touch
 PAD = 4 * LANES
+
+
+@inner
+def padded(n_rows: int) -> int:
+    """Columns to make room for, a whole number of vectors."""
+    return (n_rows + PAD + LANES - 1) // LANES * LANES
 
 
 class Smoothed(NamedTuple):
@@ -61,13 +79,13 @@ class Group(NamedTuple):
 @inner
 def new_group(n_states: int, n_rows: int) -> Any:
     """Room for the largest group, of `n_rows`."""
-    n = n_rows + PAD
+    n = padded(n_rows)
     return Group(
         np.empty(n, np.int64),
-        np.empty((n_states, n)),
-        np.empty(n),
-        np.empty(n),
-        np.empty((n_states, n)),
+        aligned(n_states * n).reshape((n_states, n)),
+        aligned(n),
+        aligned(n),
+        aligned(n_states * n).reshape((n_states, n)),
     )
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from numba.extending import overload
 from scipy.special import gammaln
 
-from bayesphase.model.forward_backward import PAD
+from bayesphase.model.forward_backward import padded
 from bayesphase.model.lanes import Layout, in_lane_order
 from bayesphase.model.series import Series
 from bayesphase.model.simd import (
     LANES,
     OPTIONS,
+    aligned,
     fill,
     inlined,
     inner,
@@ -101,13 +102,15 @@ _N_SUMS = 7
 def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
     """Scale a series and bring it into lane order; also returns the gaps (gap) of its classes."""
     place, begins = in_lane_order(layout)
-    n_features = series.values.shape[1]
+    n_features, n_rows = series.values.shape[1], len(place)
+    shape = n_features + n_features % 2, padded.py_func(n_rows)
     gaps, gap_class = _gap_classes(series)
 
     def in_order(array: np.ndarray) -> np.ndarray:
-        out = np.zeros((n_features + n_features % 2, len(place) + PAD), array.dtype)
-        out[:n_features, : len(place)] = array[place].T
-        return out.ravel()
+        out = aligned.py_func(shape[0] * shape[1]).view(array.dtype)
+        out[:] = 0
+        out.reshape(shape)[:n_features, :n_rows] = array[place].T
+        return out
 
     centred = series.previous if series.previous.size else series.values
     centred = (centred - series.location) / series.spread * series.observed
@@ -120,7 +123,7 @@ def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
         previous,
         np.zeros(0, np.int64) if len(gaps) == 1 else in_order(gap_class),
         begins,
-        np.append(place, np.zeros(PAD, np.int64)),
+        np.append(place, np.zeros(shape[1] - n_rows, np.int64)),
         layout,
     )
     return data, gaps

@@ -15,6 +15,7 @@ from math import factorial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -44,6 +45,17 @@ inner = njit(**OPTIONS, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=Tr
 
 inlined = njit(inline="always", error_model="numpy")
 """Put the body of a small function into those that call it: a call with arrays costs dearly."""
+
+
+@inner
+def aligned(n: int) -> Any:
+    """Room for `n` doubles from the start of a cache line on, so that no vector lies across two.
+
+    It can be had from Python as `aligned.py_func`.
+    """
+    room = np.empty(n + LANES)
+    start = LANES - room.ctypes.data // room.itemsize % LANES
+    return room[start : start + n]
 
 
 class _Vector(types.Type):
