@@ -14,7 +14,8 @@ from tests.benchmarks.peers import installed
 from tests.benchmarks.report import Settings, complain, duration, show
 
 SIZES = ("L",)
-_DRAWS, _TUNE = 250, 250
+# enough for a smallest effective sample size of 400 where there are no more states than the data have
+_DRAWS, _TUNE = 150, 100
 
 
 def run(settings: Settings) -> list[str]:
