@@ -25,6 +25,7 @@ _HOME = {
     "StudentT": "model.emissions",
     "RandomWalk": "model.emissions",
     "AutoRegressive": "model.emissions",
+    "QuadraticDrift": "model.emissions",
     "Sticky": "model.transitions",
     "LeftToRight": "model.transitions",
     "ContinuousTime": "model.transitions",

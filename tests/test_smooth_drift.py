@@ -12,6 +12,7 @@ FAMILIES = {
     "gaussian": bp.Gaussian(),
     "random_walk": bp.RandomWalk(),
     "autoregressive": bp.AutoRegressive(),
+    "quadratic_drift": bp.QuadraticDrift(),
 }
 # the least share of data sets in which a family has to hold one state for the more probable number;
 # where there is none, the rate is printed only
@@ -19,6 +20,9 @@ EXPECTED = {
     ("walk", "random_walk"): 0.9,
     ("walk", "autoregressive"): 0.9,
     ("exponential", "autoregressive"): 0.9,
+    ("walk", "quadratic_drift"): 0.9,
+    ("exponential", "quadratic_drift"): 0.9,
+    ("power law", "quadratic_drift"): 0.9,
 }
 
 

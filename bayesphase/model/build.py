@@ -35,9 +35,9 @@ def build_model(
     features : DataArray (run, step, feature)
         NaN where missing.
     n_states : int
-    emission : {"gaussian", "student_t", "random_walk", "autoregressive"} or emission object
+    emission : {"gaussian", "student_t", "random_walk", "autoregressive", "quadratic_drift"} or object
         Family of p(features | state): `bayesphase.Gaussian`, `bayesphase.StudentT`,
-        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive`.
+        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive`, `bayesphase.QuadraticDrift`.
     transition : {"sticky", "left_to_right", "continuous_time"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
         `bayesphase.ContinuousTime`.

@@ -23,8 +23,8 @@ class Priors(NamedTuple):
 
     `simplex` (1 + state, state) holds the concentrations of `initial_probs` and of the rows of
     `transition_probs`; then come mean and standard deviation of the location, the shape and scale
-    of the scale, mean and standard deviation of the log rate, all (state, feature); `constant` is
-    all that does not depend on the parameters.
+    of the scale, mean and standard deviation of the rate or its logarithm, and those of the bend,
+    all (state, feature); `constant` is all that does not depend on the parameters.
     """
 
     simplex: np.ndarray
@@ -34,6 +34,8 @@ class Priors(NamedTuple):
     scale_beta: np.ndarray
     rate_mu: np.ndarray
     rate_sigma: np.ndarray
+    bend_mu: np.ndarray
+    bend_sigma: np.ndarray
     location: np.ndarray
     spread: np.ndarray
     constant: np.ndarray
@@ -43,8 +45,9 @@ class Frame(NamedTuple):
     """The sampler's coordinates u: PyMC's are `centre` + L u, with L in blocks.
 
     `simplex` (1 + state, state - 1, state - 1) are lower triangles, `spread` (kind, state, feature)
-    the diagonal for locations, log scales and, where there are any, log rates. These also move with
-    the coordinate of their location, by `shear` (state, feature).
+    the diagonal for locations, log scales and, where there are any, rates (or their logarithms) and
+    bends. Rates also move with the coordinate of their location, and bends with those of location
+    and rate, by `shear` (3, state, feature).
     """
 
     centre: np.ndarray
@@ -60,17 +63,18 @@ class _Point(NamedTuple):
     location: np.ndarray
     scale: np.ndarray
     rate: np.ndarray
+    bend: np.ndarray
 
 
 @inlined
 def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
-    """Read `u`: both simplexes, location, log scale and log rate, one after the other."""
+    """Read `u`: both simplexes, location, log scale, rate and bend, one after the other."""
     centre, simplex, stretch = frame.centre, frame.simplex, frame.spread
     location, spread = priors.location, priors.spread
     free = n_states - 1
     log_probs = np.empty((n_states + 1, n_states))
     place, scale = np.empty((n_states, n_features)), np.empty((n_states, n_features))
-    rate = np.ones((n_states, n_features))
+    rate, bend = np.ones((n_states, n_features)), np.zeros((n_states, n_features))
     for row in range(n_states + 1):
         last, top = 0.0, -np.inf
         for i in range(free):
@@ -98,9 +102,17 @@ def _at(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any:
             scale[k, d] = np.exp(x) / spread[d]
             if stretch.shape[0] > 2 * size:
                 x = centre[at + 2 * size] + stretch[2 * size + own] * u[at + 2 * size]
-                rate[k, d] = np.exp(x + frame.shear[own] * u[at])
+                x += frame.shear[own] * u[at]
+                rate[k, d] = x
+                if stretch.shape[0] == 3 * size:
+                    rate[k, d] = np.exp(x)
+                else:
+                    x = centre[at + 3 * size] + stretch[3 * size + own] * u[at + 3 * size]
+                    x += frame.shear[size + own] * u[at]
+                    x += frame.shear[2 * size + own] * u[at + 2 * size]
+                    bend[k, d] = x * spread[d]
             at += 1
-    return _Point(log_probs, place, scale, rate)
+    return _Point(log_probs, place, scale, rate, bend)
 
 
 @inlined
@@ -117,7 +129,7 @@ def _density(
     """Log density at `u`; writes its gradient with respect to `u`."""
     point = _at(u, n_states, n_features, frame, priors)
     transition = point.log_probs[1:].copy().reshape((1, n_states, n_states))
-    lines = lines_of(family, point.location, point.scale, point.rate)
+    lines = lines_of(family, point.location, point.scale, point.rate, point.bend)
     expected = expect(data, lines, transition, point.log_probs[0].copy())
     slopes = pull_back(family, expected.sums, lines, point.location, point.rate)
     value = priors.constant[0]
@@ -158,7 +170,7 @@ def _add_simplexes(point: Any, expected: Any, frame: Any, priors: Any, gradient:
 
 @inlined
 def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) -> float:
-    """Log prior of location, scale and rate, Jacobian included; writes their gradient."""
+    """Log prior of location, scale, rate and bend, Jacobian included; writes their gradient."""
     n_states, n_features = point.location.shape
     free, value = n_states - 1, 0.0
     at, size = (n_states + 1) * free, n_states * n_features
@@ -175,12 +187,23 @@ def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) 
             slope = slopes[1][k, d] + rate - alpha
             gradient[at + size] = slope * frame.spread[size + own]
             if frame.spread.shape[0] > 2 * size:
-                sigma = priors.rate_sigma[own]
-                deviation = (np.log(point.rate[k, d]) - priors.rate_mu[own]) / sigma
+                curved = frame.spread.shape[0] > 3 * size
+                x, sigma = point.rate[k, d], priors.rate_sigma[own]
+                if not curved:
+                    x = np.log(x)
+                deviation = (x - priors.rate_mu[own]) / sigma
                 value -= 0.5 * deviation**2
                 slope = slopes[2][k, d] - deviation / sigma
                 gradient[at + 2 * size] = slope * frame.spread[2 * size + own]
                 gradient[at] += slope * frame.shear[own]
+                if curved:
+                    sigma = priors.bend_sigma[own]
+                    deviation = (point.bend[k, d] / priors.spread[d] - priors.bend_mu[own]) / sigma
+                    value -= 0.5 * deviation**2
+                    slope = slopes[3][k, d] * priors.spread[d] - deviation / sigma
+                    gradient[at + 3 * size] = slope * frame.spread[3 * size + own]
+                    gradient[at] += slope * frame.shear[size + own]
+                    gradient[at + 2 * size] += slope * frame.shear[2 * size + own]
             at += 1
     return value
 
@@ -256,6 +279,8 @@ def _unpack(numbers: Any, integers: Any) -> Any:
         _part(numbers, begins, 23),
         _part(numbers, begins, 24),
         _part(numbers, begins, 25),
+        _part(numbers, begins, 26),
+        _part(numbers, begins, 27),
     )
     return frame, priors, _part(numbers, begins, 10), _part(numbers, begins, 11), data
 

@@ -22,12 +22,10 @@ from bayesphase.model.transitions import Sticky
 
 # families of the priors: of the two variables of the transition, and of those of the emission
 _SIMPLEX = ("Dirichlet", {"a"})
-_LINE = (
-    ("Normal", {"mu", "sigma"}),
-    ("InverseGamma", {"alpha", "beta"}),
-    ("LogNormal", {"mu", "sigma"}),
-)
-_RATE = 2  # the third of these, where a family has it
+_LINE = (("Normal", {"mu", "sigma"}), ("InverseGamma", {"alpha", "beta"}))
+_REVERSION = (*_LINE, ("LogNormal", {"mu", "sigma"}))
+_CURVE = (*_LINE, ("Normal", {"mu", "sigma"}), ("Normal", {"mu", "sigma"}))
+_RATE, _BEND = 2, 3  # places of the emission's variables, where a family has them
 
 
 class DirectDensity:
@@ -61,23 +59,27 @@ class DirectDensity:
             potentials = spec.transition.log_potentials(parameters, np)
         lines = spec.emission.lines(parameters, observed)
         expected = expect(observed.data, lines, *potentials)
-        location, scale, rate = spec.emission.scaled(parameters, observed.series)
-        bends = curvature(
+        location, scale, rate, _ = spec.emission.scaled(parameters, observed.series)
+        of_others, of_scale = curvature(
             spec.emission.kind, expected.sums, observed.family.gaps, location, scale, rate
         )
         df = spec.emission.tails
         tails = 1.0 if df is None else df / (df + 3.0)  # what is known of a scale by Fisher
-        of_location = bends[0] + priors.location_sigma**-2
-        of_scale = tails * bends[1] + priors.scale_beta / scale
-        of_rate, tie = bends[2] + priors.rate_sigma**-2, bends[3]
-        # Cholesky factor of the inverse of ((of_location, tie), (tie, of_rate))
-        width = np.sqrt(1.0 / (of_location - tie**2 / of_rate))
-        spreads = [observed.series.spread * width, 1.0 / np.sqrt(of_scale), 1.0 / np.sqrt(of_rate)]
+        of_scale = tails * of_scale + priors.scale_beta / scale
+        spread, ones = observed.series.spread, np.ones(len(observed.series.spread))
+        # from scaled features to the variables' own units
+        units = np.stack([spread, ones, 1.0 / spread], axis=-1)
+        sigma = np.stack([priors.location_sigma, priors.rate_sigma, priors.bend_sigma], axis=-1)
+        sigma = sigma * np.stack([spread, ones, ones], axis=-1)
+        precision = of_others / (units[:, :, None] * units[:, None, :])
+        precision += sigma[..., None] ** -2 * np.eye(3)
+        factor = np.linalg.cholesky(np.linalg.inv(precision))
+        spreads = [factor[..., 0, 0], 1.0 / np.sqrt(of_scale), factor[..., 1, 1], factor[..., 2, 2]]
         frame = Frame(
             self._unconstrained(parameters),
             _simplex_spread(priors.simplex, expected),
             np.stack(spreads[: len(spec.emission.dims)]),
-            -tie / of_rate * width,
+            np.stack([factor[..., 1, 0], factor[..., 2, 0], factor[..., 2, 1]]),
         )
         return DirectDensity(spec, frame)
 
@@ -96,17 +98,19 @@ class DirectDensity:
         ratios = ratios + frame.centre[:n_ratios].reshape(n_states + 1, free)
         others = u[..., n_ratios:].reshape(*batch, *frame.spread.shape) * frame.spread
         others = others + frame.centre[n_ratios:].reshape(frame.spread.shape)
-        if len(frame.spread) > _RATE:
-            at = u[..., n_ratios:].reshape(*batch, *frame.spread.shape)[..., 0, :, :]
-            others[..., _RATE, :, :] += frame.shear * at
+        own = u[..., n_ratios:].reshape(*batch, *frame.spread.shape)
+        for shear, (moved, by) in zip(frame.shear, self._sheared, strict=False):
+            others[..., moved, :, :] += shear * own[..., by, :, :]
         last = -ratios.sum(axis=-1, keepdims=True)
         probs = np.exp(log_softmax(np.concatenate([ratios, last], axis=-1), axis=-1))
-        location, *positive = self._spec.emission.dims
+        emission = self._spec.emission
         return {
             "initial_probs": probs[..., 0, :],
             "transition_probs": probs[..., 1:, :],
-            location: others[..., 0, :, :],
-            **{name: np.exp(others[..., i, :, :]) for i, name in enumerate(positive, start=1)},
+            **{
+                name: np.exp(others[..., i, :, :]) if positive else others[..., i, :, :]
+                for i, (name, positive) in enumerate(emission.positive.items())
+            },
         }
 
     def unconstrained(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -117,16 +121,25 @@ class DirectDensity:
         ratios = away[:n_ratios].reshape(*frame.simplex.shape[:2], 1)
         ratios = np.linalg.solve(frame.simplex, ratios)
         others = away[n_ratios:].reshape(frame.spread.shape) / frame.spread
-        if len(frame.spread) > _RATE:
-            others[_RATE] -= frame.shear * others[0] / frame.spread[_RATE]
+        # in this order, for the bend depends on the rate as it is
+        for shear, (moved, by) in zip(frame.shear, self._sheared, strict=False):
+            others[moved] -= shear * others[by] / frame.spread[moved]
         return np.concatenate([ratios.ravel(), others.ravel()])
+
+    @property
+    def _sheared(self) -> list[tuple[int, int]]:
+        """Which variable moves with the coordinate of which other, as `Frame.shear` has it."""
+        pairs = [(_RATE, 0), (_BEND, 0), (_BEND, _RATE)]
+        return [pair for pair in pairs if pair[0] < len(self._frame.spread)]
 
     def _unconstrained(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the point in PyMC's coordinates."""
         logs = np.log(np.vstack([parameters["initial_probs"], parameters["transition_probs"]]))
         ratios = (logs - logs.mean(axis=-1, keepdims=True))[:, :-1]
-        location, *positive = self._spec.emission.dims
-        others = parameters[location], *(np.log(parameters[name]) for name in positive)
+        others = (
+            np.log(parameters[name]) if positive else parameters[name]
+            for name, positive in self._spec.emission.positive.items()
+        )
         return np.concatenate([np.ravel(array) for array in (ratios, *others)])
 
 
@@ -136,7 +149,9 @@ def direct_density(spec: Spec) -> DirectDensity | None:
     if type(emission) not in EMISSIONS.values() or type(spec.transition) is not Sticky:
         return None
     families = {name: _SIMPLEX for name in spec.transition.dims}
-    families |= dict(zip(emission.dims, _LINE, strict=False))
+    families |= dict(
+        zip(emission.dims, _CURVE if len(emission.dims) > _BEND else _REVERSION, strict=False)
+    )
     for name, (distribution, parameters) in families.items():
         prior = spec.priors[name]
         if prior.distribution != distribution or set(prior.parameters) != parameters:
@@ -152,7 +167,7 @@ def _pymc_frame(spec: Spec) -> Frame:
         np.zeros((n_states + 1) * free + int(np.prod(shape))),
         np.broadcast_to(np.eye(free), (n_states + 1, free, free)).copy(),
         np.ones(shape),
-        np.zeros(shape[1:]),
+        np.zeros((3, *shape[1:])),
     )
 
 
@@ -191,17 +206,18 @@ def _scaled_priors(spec: Spec, observed: Observed) -> Priors:
 
     initial_a = parameter("initial_probs", "a", (n_states,))
     transition_a = parameter("transition_probs", "a", (n_states, n_states))
-    location, scale, *rate = spec.emission.dims
+    location, scale, *others = spec.emission.dims
     mu, sigma = (parameter(location, key, shape) for key in ("mu", "sigma"))
     alpha, beta = (parameter(scale, key, shape) for key in ("alpha", "beta"))
-    rate_mu, rate_sigma = np.zeros(shape), np.ones(shape)
+    # of rate and bend, where there are any
+    rest = [np.zeros(shape), np.ones(shape), np.zeros(shape), np.ones(shape)]
     # the likelihood is that of the scaled features
     constant = -np.sum(series.observed @ np.log(series.spread))
     constant -= np.sum(np.log(sigma) + 0.5 * np.log(2.0 * np.pi))
     constant += np.sum(alpha * np.log(beta) - gammaln(alpha))
-    for name in rate:
-        rate_mu, rate_sigma = (parameter(name, key, shape) for key in ("mu", "sigma"))
-        constant -= np.sum(np.log(rate_sigma) + 0.5 * np.log(2.0 * np.pi))
+    for i, name in enumerate(others):
+        rest[2 * i : 2 * i + 2] = (parameter(name, key, shape) for key in ("mu", "sigma"))
+        constant -= np.sum(np.log(rest[2 * i + 1]) + 0.5 * np.log(2.0 * np.pi))
     if n_states > 1:  # one state leaves no simplex to have a density
         for a in (initial_a, *transition_a):
             constant += gammaln(a.sum()) - gammaln(a).sum() + np.log(n_states)
@@ -211,8 +227,7 @@ def _scaled_priors(spec: Spec, observed: Observed) -> Priors:
         sigma / series.spread,
         alpha.copy(),
         beta / series.spread,
-        rate_mu.copy(),
-        rate_sigma.copy(),
+        *(array.copy() for array in rest),
         series.location,
         series.spread,
         np.array([constant]),

@@ -6,14 +6,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bayesphase.model.linear import Linear, Parameters, check_df
-from bayesphase.model.lines import LEVEL, REVERSION, WALK
-from bayesphase.model.rows import Rows
+from bayesphase.model.lines import CURVE, LEVEL, REVERSION, WALK
+from bayesphase.model.maximise import LOCATION_SPREADS
+from bayesphase.model.priors import Prior
+from bayesphase.model.rows import Rows, location_and_spread
 from bayesphase.model.series import (
     Lag,
     Series,
     lag,
     lag_of_speeds,
     series_of_changes,
+    series_of_drifts,
     series_of_levels,
     series_of_reversions,
 )
@@ -245,6 +248,94 @@ class AutoRegressive(Linear):
         return values
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuadraticDrift(Linear):
+    """Features that drift as fast as where they are says: one law of motion for each phase.
+
+    The change of a feature y over a gap g since it was last observed, in units of the median gap
+    between checkpoints, is (drift + slope y + curvature y²) g + scale sqrt(g) e, with e standard
+    Student-t: the Euler approximation to a diffusion, good where gaps are short against how long
+    the drift takes to change. A steady drift, an exponential decay to a level and, by the
+    curvature, nearly a power law are each one phase. It does not matter what time it is, only
+    where the feature is. The first value of a run is conditioned on.
+
+    `drift`, `slope` and `curvature` (state, feature) are per median gap and 0, 1 and 2 powers of the
+    feature; `scale` (state, feature) is per square root of the gap. Features are best standardized:
+    the priors hold slopes and curvatures small for values of the size that the features have.
+
+    Parameters
+    ----------
+    df : float or None
+        Degrees of freedom of the innovations e; None for normal ones.
+    """
+
+    df: float | None = 4.0
+    name: ClassVar[str] = "quadratic_drift"
+    kind: ClassVar[int] = CURVE
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "drift": _STATE_FEATURE,
+        "scale": _STATE_FEATURE,
+        "slope": _STATE_FEATURE,
+        "curvature": _STATE_FEATURE,
+    }
+
+    def __post_init__(self) -> None:  # noqa: D105
+        check_df(self.df)
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations."""
+        return self.df
+
+    @property
+    def positive(self) -> dict[str, bool]:
+        """Say which variables are sampled by their logarithm: the scale."""
+        return {name: name == "scale" for name in self.dims}
+
+    def series(self, rows: Rows) -> Series:
+        """Return changes and what they depart from."""
+        return series_of_drifts(rows)
+
+    def priors(self, rows: Rows) -> dict[str, Prior]:
+        """Give the default priors: the drift is of the size of changes, wherever a feature is."""
+        series = self.series(rows)
+        _, pace = location_and_spread(series.values / series.gap, series.observed)
+        powers = {"drift": 0, "slope": 1, "curvature": 2}
+        return {
+            **super().priors(rows),
+            **{
+                name: Prior("Normal", mu=0.0, sigma=LOCATION_SPREADS * pace / series.spread**power)
+                for name, power in powers.items()
+            },
+        }
+
+    def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
+        """Return location, scale, rate and bend (state, feature) of the scaled features."""
+        drift, scale, slope, curvature = (parameters[name] for name in self.dims)
+        return drift / series.spread, scale / series.spread, slope, curvature * series.spread
+
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Change without its drift."""
+        drift, scale, slope, curvature = parameters
+        at = lag(rows)
+        gap, before = at.gap[:, None, :], at.previous(values)[:, None, :]
+        expected = (drift + (slope + curvature * before) * before) * gap
+        return at.change(values)[:, None, :] - expected, scale * np.sqrt(gap), at.known
+
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Add up drift and noise from one checkpoint of a run to the next."""
+        drift, scale, slope, curvature = parameters
+        values, gap, first = _begun(rows)
+        shock = scale * np.sqrt(gap)[:, None] * noise
+        for row in np.flatnonzero(~first):
+            y = values[row - 1]
+            pace = drift[row] + (slope[row] + curvature[row] * y) * y
+            values[row] = y + pace * gap[row] + shock[row]
+        return values
+
+
 def _reversion(rate: Any, gap: Any, xp: Any) -> tuple[Any, Any]:
     """Share of a distance that is lost over a gap, negative, and the spread that is gained."""
     return xp.expm1(-rate * gap), xp.sqrt(-xp.expm1(-2.0 * rate * gap) / (2.0 * rate))
@@ -260,5 +351,5 @@ def _begun(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 EMISSIONS: dict[str, type[Linear]] = {
-    family.name: family for family in (Gaussian, StudentT, RandomWalk, AutoRegressive)
+    family.name: family for family in (Gaussian, StudentT, RandomWalk, AutoRegressive, QuadraticDrift)
 }

@@ -1,8 +1,8 @@
 """Densities of features in compiled code, and the sums that their gradients and EM are made of.
 
 Given its state, a feature is normal or Student-t about a line, intercept + slope * previous value,
-whose coefficients may differ by the gap since the last observation: that is every family of
-`emissions`. Features are scaled and in lane order (see `lanes`), one feature per row of the array,
+or a parabola, whose coefficients may differ by the gap since the last observation: that is every
+family of `emissions`. Features are scaled and in lane order (see `lanes`), one feature per row of the array,
 with missing ones 0.
 """
 
@@ -65,13 +65,14 @@ class Constants(NamedTuple):
 class Lines(NamedTuple):
     """The lines that features vary about, all (gap, state, feature), and the tails.
 
-    A feature is intercept + slope * previous + scale * e, with e standard normal, or Student-t with
-    `df` degrees of freedom where that is not 0. `log_norm` is the logarithm of the constant factor
-    of the density of e.
+    A feature is intercept + slope * previous + bend * previous² + scale * e, with e standard normal,
+    or Student-t with `df` degrees of freedom where that is not 0; `bend` is empty where lines are
+    straight. `log_norm` is the logarithm of the constant factor of the density of e.
     """
 
     intercept: np.ndarray
     slope: np.ndarray
+    bend: np.ndarray
     scale: np.ndarray
     df: float
     log_norm: float
@@ -83,7 +84,8 @@ class Sums(NamedTuple):
     `counts` has this weight alone. The others weigh a row also by the precision of its e, 1 where
     it is normal and (df + 1) / (df + e²) where it is Student-t (Lange, Little & Taylor 1989,
     doi:10.1080/01621459.1989.10478852): `weights` sums 1, and the others the values, their squares,
-    the previous values, their squares, and the products of both.
+    the previous values, their squares, and the products of both; where lines bend, also the third
+    and fourth powers of the previous values, and the products of their squares with the values.
     """
 
     counts: np.ndarray
@@ -93,10 +95,14 @@ class Sums(NamedTuple):
     previous: np.ndarray
     previous_squares: np.ndarray
     products: np.ndarray
+    previous_cubes: np.ndarray
+    previous_fourths: np.ndarray
+    square_products: np.ndarray
 
 
 COUNTS, WEIGHTS, VALUES, SQUARES, PREVIOUS, PREVIOUS_SQUARES, PRODUCTS = range(7)
-_N_SUMS = 7
+CUBES, FOURTHS, SQUARE_PRODUCTS = range(7, 10)
+_N_SUMS = 10
 
 
 def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
@@ -208,8 +214,10 @@ def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
     n_states, n_features = lines.scale.shape[1:]
     df = lines.df
     inverse, constant = 1.0 / lines.scale, lines.log_norm - np.log(lines.scale)
-    offset, pull = lines.intercept * inverse, lines.slope * inverse
-    line, uneven = np.empty((4, LANES)), data.gap_class.shape[0] > 0
+    offset, pull, bend = lines.intercept * inverse, lines.slope * inverse, lines.bend
+    line, uneven = np.empty((5, LANES)), data.gap_class.shape[0] > 0
+    line[4] = 0.0
+    bent = bend.shape[0] > 0
     for row in range(0, n_rows + LANES, LANES):
         for k in range(n_states):
             density = fill(0.0)
@@ -222,13 +230,20 @@ def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
                         line[1, lane] = offset[gap, k, d]
                         line[2, lane] = constant[gap, k, d]
                         line[3, lane] = pull[gap, k, d]
+                        if bent:
+                            line[4, lane] = bend[gap, k, d] * inverse[gap, k, d]
                     z = load(values, (at,)) * load(line, (0, 0)) - load(line, (1, 0))
                     norm, reach = load(line, (2, 0)), load(line, (3, 0))
                 else:
                     z = load(values, (at,)) * inverse[0, k, d] - offset[0, k, d]
                     norm, reach = fill(constant[0, k, d]), fill(pull[0, k, d])
+                    if bent:
+                        store(line, (4, 0), fill(bend[0, k, d] * inverse[0, k, d]))
                 if data.previous.shape[0] > 0:
-                    z = z - load(data.previous, (at,)) * reach
+                    x = load(data.previous, (at,))
+                    if bent:
+                        reach = reach + x * load(line, (4, 0))
+                    z = z - x * reach
                 if df > 0.0:
                     part = log(z * z * (1.0 / df) + 1.0) * (-0.5 * (df + 1.0))
                 else:
@@ -319,12 +334,16 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
     presence, n_columns, df = data.observed, data.place.shape[0], lines.df
     n_states, n_features = lines.scale.shape[1:]
     lagged, complete = data.previous.shape[0] > 0, presence.shape[0] == 0
+    bent, bend = lines.bend.shape[0] > 0, 0.0
     for k in range(n_states):
         for d in range(n_features):
             inverse = 1.0 / lines.scale[0, k, d]
             intercept, slope = lines.intercept[0, k, d], lines.slope[0, k, d]
+            if bent:
+                bend = lines.bend[0, k, d]
             count = weight = value = square = fill(0.0)
             before = before_square = product = fill(0.0)
+            cube = fourth = square_product = fill(0.0)
             for row in range(0, n_rows, LANES):
                 at = d * n_columns + first + row
                 p, y, x = load(probs, (k, row)), load(data.values, (at,)), fill(0.0)
@@ -334,13 +353,17 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
                     p = p * load(presence, (at,))
                 count = count + p
                 if df > 0.0:
-                    z = (y - x * slope - intercept) * inverse
+                    z = (y - x * (slope + x * bend) - intercept) * inverse
                     p = p * ((df + 1.0) / (z * z + df))
                 weight = weight + p
                 value, square = value + p * y, square + (p * y) * y
                 if lagged:
                     before, before_square = before + p * x, before_square + (p * x) * x
                     product = product + (p * x) * y
+                if bent:
+                    p = p * x * x
+                    cube, fourth = cube + p * x, fourth + (p * x) * x
+                    square_product = square_product + p * y
             _add(sums, (COUNTS, 0, k, d, 0), count)
             _add(sums, (WEIGHTS, 0, k, d, 0), weight)
             _add(sums, (VALUES, 0, k, d, 0), value)
@@ -348,6 +371,10 @@ def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sum
             _add(sums, (PREVIOUS, 0, k, d, 0), before)
             _add(sums, (PREVIOUS_SQUARES, 0, k, d, 0), before_square)
             _add(sums, (PRODUCTS, 0, k, d, 0), product)
+            if bent:
+                _add(sums, (CUBES, 0, k, d, 0), cube)
+                _add(sums, (FOURTHS, 0, k, d, 0), fourth)
+                _add(sums, (SQUARE_PRODUCTS, 0, k, d, 0), square_product)
 
 
 @inner
@@ -355,6 +382,7 @@ def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums
     """Add up where gaps differ, one row at a time."""
     presence, n_columns, df = data.observed, data.place.shape[0], lines.df
     n_states, n_features = lines.scale.shape[1:]
+    bent, bend = lines.bend.shape[0] > 0, 0.0
     for k in range(n_states):
         for row in range(n_rows):
             if probs[k, row] < _NOTHING:
@@ -367,10 +395,11 @@ def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums
                 if presence.shape[0] > 0:
                     p *= presence[at]
                 sums[COUNTS, gap, k, d, 0] += p
+                if bent:
+                    bend = lines.bend[gap, k, d]
                 if df > 0.0:
-                    z = (y - x * lines.slope[gap, k, d] - lines.intercept[gap, k, d]) / (
-                        lines.scale[gap, k, d]
-                    )
+                    line = lines.intercept[gap, k, d] + x * (lines.slope[gap, k, d] + x * bend)
+                    z = (y - line) / lines.scale[gap, k, d]
                     p *= (df + 1.0) / (z * z + df)
                 sums[WEIGHTS, gap, k, d, 0] += p
                 sums[VALUES, gap, k, d, 0] += p * y
@@ -378,6 +407,10 @@ def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums
                 sums[PREVIOUS, gap, k, d, 0] += p * x
                 sums[PREVIOUS_SQUARES, gap, k, d, 0] += p * x * x
                 sums[PRODUCTS, gap, k, d, 0] += p * x * y
+                if bent:
+                    sums[CUBES, gap, k, d, 0] += p * x**3
+                    sums[FOURTHS, gap, k, d, 0] += p * x**4
+                    sums[SQUARE_PRODUCTS, gap, k, d, 0] += p * x * x * y
 
 
 @inner
@@ -390,4 +423,6 @@ def finish(sums: Any, n_features: int) -> Any:
             for k in range(n_states):
                 for d in range(n_features):
                     out[i, gap, k, d] = total(load(sums, (i, gap, k, d, 0)))
-    return Sums(out[0], out[1], out[2], out[3], out[4], out[5], out[6])
+    return Sums(
+        out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9]
+    )

@@ -43,6 +43,11 @@ class Linear(ABC):
     _unit: ClassVar[float] = 0.1
 
     @property
+    def positive(self) -> dict[str, bool]:
+        """Say which variables are sampled by their logarithm: all but the location."""
+        return {name: i > 0 for i, name in enumerate(self.dims)}
+
+    @property
     def tails(self) -> float | None:
         """Degrees of freedom of the innovations, None where they are normal."""
         return None
@@ -94,10 +99,11 @@ class Linear(ABC):
         return defaults | {name: Prior("LogNormal", **RATE_PRIOR) for name in rate}
 
     def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
-        """Return location, scale and rate (state, feature) of the scaled features."""
+        """Return location, scale, rate and bend (state, feature) of the scaled features."""
         location, scale, *rate = (parameters[name] for name in self.dims)
         location = (location - series.location) / series.spread
-        return location, scale / series.spread, rate[0] if rate else np.ones(scale.shape)
+        rate = rate[0] if rate else np.ones(scale.shape)
+        return location, scale / series.spread, rate, np.zeros(scale.shape)
 
     def lines(self, parameters: Parameters, observed: Observed) -> Any:
         """Return the lines of the scaled features, for the kernels."""
@@ -119,17 +125,21 @@ class Linear(ABC):
         unit = self._unit * self._size(series) / series.spread
         best = maximise(self.kind, expected.sums, observed.family.gaps, self._shape, unit)
         values = series.location + series.spread * best.location, series.spread * best.scale
-        return dict(zip(self.dims, (*values, best.rate), strict=False)), best.log_prior
+        values = (*values, best.rate, best.bend / series.spread)
+        return dict(zip(self.dims, values, strict=False)), best.log_prior
 
     def jitter(
         self, rng: np.random.Generator, parameters: Parameters, size: float
     ) -> dict[str, np.ndarray]:
         """Move parameters by about `size` standard deviations of a checkpoint."""
-        location, *positive = self.dims
-        scale = parameters[positive[0]]
-        moved = {location: parameters[location] + size * scale * rng.normal(size=scale.shape)}
-        for name in positive:
-            moved[name] = parameters[name] * np.exp(size * rng.normal(size=scale.shape))
+        scale = parameters[list(self.dims)[1]]
+        moved = {}
+        for name, positive in self.positive.items():
+            noise = size * rng.normal(size=scale.shape)
+            if positive:
+                moved[name] = parameters[name] * np.exp(noise)
+            else:
+                moved[name] = parameters[name] + scale * noise
         return moved
 
     def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:

@@ -1,13 +1,17 @@
 """From parameters of a family to the lines that features vary about, and gradients back.
 
-Three kinds of lines cover all families; m, r and s are location, rate and scale of a state, g the
-gap since the last observation, and e standard normal or Student-t:
+Four kinds of lines cover all families; m, r, c and s are location, rate, bend and scale of a state,
+g the gap since the last observation, and e standard normal or Student-t:
 
 - level: y = m + s e;
 - walk: the change of y over a gap is m g + s sqrt(g) e, a random walk with drift;
 - reversion: the change of y over a gap is (exp(-r g) - 1) (y - m), and its scale
   s sqrt((1 - exp(-2 r g)) / (2 r)): an Ornstein-Uhlenbeck process seen at steps any distance apart,
-  which is the walk without drift where r is 0.
+  which is the walk without drift where r is 0;
+- curve: the change of y over a gap is (m + r y + c y²) g + s sqrt(g) e, a walk whose drift depends
+  on where it is.
+
+Coordinates of m, r and c are tied together in the posterior: `curvature` says how.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +22,7 @@ from numba.extending import overload
 from bayesphase.model.innovations import Constants, Lines
 from bayesphase.model.simd import OPTIONS, kernel
 
-LEVEL, WALK, REVERSION = 0, 1, 2
+LEVEL, WALK, REVERSION, CURVE = 0, 1, 2, 3
 
 
 class Plain(NamedTuple):
@@ -36,18 +40,18 @@ class Family(NamedTuple):
     log_norm: float
 
 
-def lines_of(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+def lines_of(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
     """Lines of scaled features, `Constants` of a `Plain` family.
 
     Parameters
     ----------
     family : Plain or Family
-    location, scale, rate : ndarray (state, feature)
-        `rate` is of no matter but to a reversion.
+    location, scale, rate, bend : ndarray (state, feature)
+        `rate` is of no matter but to a reversion and a curve, `bend` but to a curve.
     """
     if isinstance(family, Plain):
         return Constants(location, scale)
-    return _lines(family, location, scale, rate)
+    return _lines(family, location, scale, rate, bend)
 
 
 def flat_lines(family: Plain | Family, shape: tuple[int, int]) -> Any:
@@ -55,26 +59,27 @@ def flat_lines(family: Plain | Family, shape: tuple[int, int]) -> Any:
     if isinstance(family, Plain):
         return Constants(np.zeros(shape), np.ones(shape))
     zeros = np.zeros((len(family.gaps), *shape))
-    return Lines(zeros, zeros, zeros + 1.0, 0.0, 0.0)
+    return Lines(zeros, zeros, zeros if family.kind == CURVE else zeros[:0], zeros + 1.0, 0.0, 0.0)
 
 
 @overload(lines_of, jit_options=OPTIONS)
-def _lines_of(family: Any, location: Any, scale: Any, rate: Any) -> Any:
-    def plain(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+def _lines_of(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
+    def plain(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
         return Constants(location, scale)
 
-    def general(family: Any, location: Any, scale: Any, rate: Any) -> Any:
-        return _lines(family, location, scale, rate)
+    def general(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
+        return _lines(family, location, scale, rate, bend)
 
     return plain if family.instance_class is Plain else general
 
 
 @kernel
-def _lines(family: Any, location: Any, scale: Any, rate: Any) -> Any:
+def _lines(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
     kind, gaps = family.kind, family.gaps
     n_states, n_features = location.shape
     intercept = np.zeros((gaps.shape[0], n_states, n_features))
     slope, spread = np.zeros(intercept.shape), np.empty(intercept.shape)
+    bends = np.empty((gaps.shape[0] if kind == CURVE else 0, n_states, n_features))
     for c in range(gaps.shape[0]):
         gap = gaps[c]
         for k in range(n_states):
@@ -84,16 +89,22 @@ def _lines(family: Any, location: Any, scale: Any, rate: Any) -> Any:
                 elif kind == WALK:
                     intercept[c, k, d] = location[k, d] * gap
                     spread[c, k, d] = scale[k, d] * np.sqrt(gap)
+                elif kind == CURVE:
+                    intercept[c, k, d], slope[c, k, d] = location[k, d] * gap, rate[k, d] * gap
+                    bends[c, k, d], spread[c, k, d] = bend[k, d] * gap, scale[k, d] * np.sqrt(gap)
                 else:
                     r = rate[k, d]
                     pull = np.expm1(-r * gap)
                     intercept[c, k, d], slope[c, k, d] = -pull * location[k, d], pull
                     spread[c, k, d] = scale[k, d] * np.sqrt(-np.expm1(-2.0 * r * gap) / (2.0 * r))
-    return Lines(intercept, slope, spread, family.df, family.log_norm)
+    return Lines(intercept, slope, bends, spread, family.df, family.log_norm)
 
 
 def pull_back(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
-    """Gradients of the log-likelihood in `location`, log scale and log rate (state, feature)."""
+    """Gradients of the log-likelihood (state, feature) in location, log scale, rate and bend.
+
+    That of the rate is in its logarithm, for a reversion.
+    """
     raise TypeError("for compiled code")
 
 
@@ -119,7 +130,7 @@ def _pull_back_constants(sums: Any, lines: Any) -> Any:
             n, y = sums.counts[0, k, d], sums.values[0, k, d]
             to_location[k, d] = precision * (y - m * n)
             to_scale[k, d] = precision * (sums.squares[0, k, d] - 2.0 * m * y + m * m * n) - n
-    return to_location, to_scale, to_scale
+    return to_location, to_scale, to_scale, to_scale
 
 
 @kernel
@@ -128,6 +139,7 @@ def _pull_back_lines(family: Any, sums: Any, lines: Any, location: Any, rate: An
     n_states, n_features = location.shape
     to_location = np.zeros((n_states, n_features))
     to_scale, to_rate = np.zeros(to_location.shape), np.zeros(to_location.shape)
+    to_bend = np.zeros(to_location.shape)
     for c in range(gaps.shape[0]):
         gap = gaps[c]
         for k in range(n_states):
@@ -139,11 +151,20 @@ def _pull_back_lines(family: Any, sums: Any, lines: Any, location: Any, rate: An
                 xy = sums.products[c, k, d]
                 by_a = precision * (y - a * n - b * x)
                 squares = yy - 2.0 * (a * y + b * xy) + a * a * n + 2.0 * a * b * x + b * b * xx
+                if kind == CURVE:
+                    q, cubes = lines.bend[c, k, d], sums.previous_cubes[c, k, d]
+                    by_a -= precision * q * xx
+                    by_b = precision * (xy - a * x - b * xx - q * cubes)
+                    own = sums.square_products[c, k, d] - a * xx - b * cubes
+                    own -= q * sums.previous_fourths[c, k, d]
+                    squares -= q * (own + sums.square_products[c, k, d] - a * xx - b * cubes)
+                    to_rate[k, d] += by_b * gap
+                    to_bend[k, d] += precision * own * gap
                 by_scale = precision * squares - sums.counts[c, k, d]
                 to_scale[k, d] += by_scale
                 if kind == LEVEL:
                     to_location[k, d] += by_a
-                elif kind == WALK:
+                elif kind != REVERSION:
                     to_location[k, d] += by_a * gap
                 else:
                     by_b = precision * (xy - a * x - b * xx)
@@ -152,7 +173,7 @@ def _pull_back_lines(family: Any, sums: Any, lines: Any, location: Any, rate: An
                     widening = gap * decay**2 / -np.expm1(-2.0 * r * gap) - 0.5 / r
                     to_location[k, d] -= by_a * b
                     to_rate[k, d] += r * (gap * decay * (by_a * m - by_b) + by_scale * widening)
-    return to_location, to_scale, to_rate
+    return to_location, to_scale, to_rate, to_bend
 
 
 def curvature(
@@ -162,25 +183,46 @@ def curvature(
     location: np.ndarray,
     scale: np.ndarray,
     rate: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """How sharply the likelihood bends where the states are known; all (state, feature).
+) -> tuple[np.ndarray, np.ndarray]:
+    """How sharply the likelihood bends where the states are known, by Fisher's information.
 
-    Precisions of `location`, log scale and log rate, and the one that ties location and log rate
-    together, by Fisher's information.
+    Returns
+    -------
+    coefficients : ndarray (state, feature, 3, 3)
+        Precision of location, rate (its logarithm for a reversion) and bend; 0 where there is none.
+    scale : ndarray (state, feature)
+        Precision of the log scale.
     """
     gap = gaps[:, None, None]
-    by_scale, none = 2.0 * sums.counts.sum(axis=0), np.zeros(scale.shape)
-    if kind != REVERSION:
-        stretch = gap if kind == WALK else 1.0
-        return (stretch * sums.weights / scale**2).sum(axis=0), by_scale, none, none
-    pull = np.expm1(-rate * gap)
-    variance = scale**2 * -np.expm1(-2.0 * rate * gap) / (2.0 * rate)
-    bend = rate * gap * np.exp(-rate * gap)  # of the pull, in the log rate
-    away = sums.previous - location * sums.weights
-    square = sums.previous_squares - 2.0 * location * sums.previous + location**2 * sums.weights
-    return (
-        (pull**2 * sums.weights / variance).sum(axis=0),
-        by_scale,
-        (bend**2 * np.maximum(square, 0.0) / variance).sum(axis=0),
-        (pull * bend * away / variance).sum(axis=0),
+    n, x, xx = sums.weights, sums.previous, sums.previous_squares
+    out = np.zeros((*scale.shape, 3, 3))
+    if kind == REVERSION:
+        pull = np.expm1(-rate * gap)
+        variance = scale**2 * -np.expm1(-2.0 * rate * gap) / (2.0 * rate)
+        bend = rate * gap * np.exp(-rate * gap)  # of the pull, in the log rate
+        square = np.maximum(xx - 2.0 * location * x + location**2 * n, 0.0)
+        out[..., 0, 0] = (pull**2 * n / variance).sum(axis=0)
+        out[..., 1, 1] = (bend**2 * square / variance).sum(axis=0)
+        tie = (pull * bend * (x - location * n) / variance).sum(axis=0)
+        out[..., 0, 1] = out[..., 1, 0] = tie
+    elif kind == CURVE:
+        out[:] = moments(sums, gaps) / scale[..., None, None] ** 2
+    else:
+        out[..., 0, 0] = ((gap if kind == WALK else 1.0) * n / scale**2).sum(axis=0)
+    return out, 2.0 * sums.counts.sum(axis=0)
+
+
+def moments(sums: Any, gaps: np.ndarray) -> np.ndarray:
+    """Products (state, feature, 3, 3) of 1, y and y² at the previous value, by time passed."""
+    n, x, xx, cubes, fourths = (
+        (gaps[:, None, None] * array).sum(axis=0)
+        for array in (
+            sums.weights,
+            sums.previous,
+            sums.previous_squares,
+            sums.previous_cubes,
+            sums.previous_fourths,
+        )
     )
+    powers = np.stack([n, x, xx, cubes, fourths], axis=-1)
+    return powers[..., np.add.outer(np.arange(3), np.arange(3))]

@@ -1,11 +1,11 @@
-"""The M-step of EM: location, scale and rate of each state that fit expected sums best."""
+"""The M-step of EM: location, scale, rate and bend of each state that fit expected sums best."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bayesphase.model.innovations import Sums
-from bayesphase.model.lines import REVERSION, WALK
+from bayesphase.model.lines import CURVE, REVERSION, WALK, moments
 
 # Default priors for scaled features: the location is normal with this standard deviation, the
 # logarithm of the rate (per median gap) normal with these
@@ -26,6 +26,7 @@ class Best(NamedTuple):
     location: np.ndarray
     scale: np.ndarray
     rate: np.ndarray
+    bend: np.ndarray
     log_prior: float
 
 
@@ -43,8 +44,12 @@ def maximise(kind: int, sums: Sums, gaps: np.ndarray, shape: float, prior_scale:
         The inverse-gamma prior of the scale.
     """
     count = sums.counts.sum(axis=0)
+    bend = np.zeros(count.shape)
     if kind == REVERSION:
         location, scale, rate = _reversion(sums, gaps, count, shape, prior_scale)
+    elif kind == CURVE:
+        location, rate, bend, squares = _curve(sums, gaps)
+        scale = _scale(count, squares, shape, prior_scale)
     else:
         stretch = (gaps if kind == WALK else np.ones(len(gaps)))[:, None, None]
         widening = stretch if kind == WALK else 1.0  # of the variance
@@ -58,7 +63,20 @@ def maximise(kind: int, sums: Sums, gaps: np.ndarray, shape: float, prior_scale:
     log_prior -= 0.5 * np.sum((location / LOCATION_SPREADS) ** 2)
     if kind == REVERSION:
         log_prior -= 0.5 * np.sum(_rate_score(rate) ** 2)
-    return Best(location, scale, rate, float(log_prior))
+    elif kind == CURVE:
+        log_prior -= 0.5 * np.sum((rate**2 + bend**2) / LOCATION_SPREADS**2)
+    return Best(location, scale, rate, bend, float(log_prior))
+
+
+def _curve(sums: Sums, gaps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Regress changes on 1, y and y²; also returns what is left of their squares, over the gaps."""
+    products = moments(sums, gaps) + _TIGHT * np.eye(3)
+    parts = (sums.values, sums.products, sums.square_products)
+    with_change = np.stack([part.sum(axis=0) for part in parts], axis=-1)
+    coefficients = np.linalg.solve(products, with_change[..., None])[..., 0]
+    squares = (sums.squares / gaps[:, None, None]).sum(axis=0)
+    squares = squares - (coefficients * with_change).sum(axis=-1)
+    return coefficients[..., 0], coefficients[..., 1], coefficients[..., 2], squares
 
 
 def _scale(count: Any, squares: Any, shape: float, prior_scale: Any) -> Any:

@@ -113,6 +113,17 @@ def series_of_reversions(values: np.ndarray, at: Lag) -> Series:
     return Series(change, at.previous(values), at.known, at.gap, location, spread, typical)
 
 
+def series_of_drifts(rows: Rows) -> Series:
+    """Take the change of each feature, and the value, as it is, that it departs from."""
+    at = lag(rows)
+    series = series_of_reversions(rows.values, at)
+    before = np.where(at.known, series.previous, 0.0)
+    size = np.sqrt((before**2).sum(axis=0) / np.maximum(at.known.sum(axis=0), 1))
+    return series._replace(
+        location=np.zeros(len(size)), spread=np.where(size > 0.0, size, series.spread)
+    )
+
+
 def _typical(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Median magnitude (feature) of what is observed; the standard deviation where it is 0."""
     _, spread = location_and_spread(values, observed)
