@@ -18,7 +18,7 @@ PROMISED = {
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
-    *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive"),
+    *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive", "QuadraticDrift"),
     *("Sticky", "LeftToRight", "ContinuousTime"),
     *("fit", "fit_range", "checkpoint_log_likelihood", "run_log_likelihood"),
     *("open_fit", "save_fit", "loo", "waic", "kfold", "compare"),
@@ -42,7 +42,8 @@ POSITIONAL = {
     "save_metrics": ["ds", "path"],
     "simulate": [],
     # options only
-    **{name: [] for name in ("Gaussian", "StudentT", "RandomWalk", "AutoRegressive")},
+    **{name: [] for name in ("Gaussian", "StudentT", "RandomWalk")},
+    **{name: [] for name in ("AutoRegressive", "QuadraticDrift")},
     **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime")},
 }
 # What PyMC, ArviZ and xarray call otherwise, and so do we.

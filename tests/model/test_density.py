@@ -7,7 +7,7 @@ from scipy.optimize import check_grad
 import bayesphase as bp
 from bayesphase.model.build import build_from
 from bayesphase.model.density import direct_density
-from bayesphase.model.emissions import AutoRegressive, RandomWalk, StudentT
+from bayesphase.model.emissions import AutoRegressive, QuadraticDrift, RandomWalk, StudentT
 from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky
 
@@ -89,12 +89,14 @@ FAMILIES = [
     AutoRegressive(df=5.0),
     AutoRegressive(df=None, differences=1),
     AutoRegressive(df=3.0, differences=1),
+    QuadraticDrift(df=None),
+    QuadraticDrift(df=5.0),
 ]
 
 
 @pytest.mark.parametrize(
     ("emission", "even"),
-    [*((family, False) for family in FAMILIES), (FAMILIES[3], True), (FAMILIES[5], True)],
+    [*((family, False) for family in FAMILIES), (FAMILIES[3], True), (FAMILIES[5], True), (FAMILIES[9], True)],
 )
 def test_families_have_the_density_of_the_pymc_model(emission, even):
     """Even gaps and nothing missing, and the opposite: the two have kernels of their own."""

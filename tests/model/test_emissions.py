@@ -6,7 +6,13 @@ from scipy.stats import invgamma, norm
 from scipy.stats import t as student_t
 from test_rows import grid
 
-from bayesphase.model.emissions import AutoRegressive, Gaussian, RandomWalk, StudentT
+from bayesphase.model.emissions import (
+    AutoRegressive,
+    Gaussian,
+    QuadraticDrift,
+    RandomWalk,
+    StudentT,
+)
 from bayesphase.model.lines import flat_lines
 from bayesphase.model.passes import sum_up
 from bayesphase.model.rows import rows_of
@@ -199,6 +205,7 @@ FAMILIES = [
     RandomWalk(),
     AutoRegressive(),
     AutoRegressive(df=None, differences=1),
+    QuadraticDrift(),
 ]
 
 
@@ -212,8 +219,14 @@ def uneven(rng, *, missing=0.0, shape=(3, 40, 2)):
 
 def parameters_of(emission, rng, n_features, n_states=3):
     shape = (n_states, n_features)
-    values = rng.normal(size=shape), rng.uniform(0.5, 2.0, shape), rng.uniform(0.05, 1.0, shape)
-    return dict(zip(emission.dims, values, strict=False))
+    place, scale, rate = (
+        rng.normal(size=shape),
+        rng.uniform(0.5, 2.0, shape),
+        rng.uniform(0.05, 1.0, shape),
+    )
+    if emission.name == "quadratic_drift":  # that comes back from wherever it gets to
+        rate = -0.3 * rate
+    return dict(zip(emission.dims, (place, scale, rate, 0.001 * place), strict=False))
 
 
 @pytest.mark.parametrize("emission", FAMILIES, ids=repr)
@@ -227,9 +240,7 @@ def test_features_made_from_noise_give_the_noise_back(emission):
     made = rows._replace(values=emission.follow(rows, by_row, noise))
     residuals = emission.residuals(made, states, named)
     known = ~np.isnan(residuals)
-    lost = {"student_t": 0, "random_walk": 1}.get(
-        emission.name, 1 + getattr(emission, "differences", 0)
-    )
+    lost = 0 if emission.name == "student_t" else 1 + getattr(emission, "differences", 0)
     assert (~known).sum() == lost * 3 * 2  # so many first values of three runs with two features
     np.testing.assert_allclose(residuals[known], noise[known], atol=1e-9)
 
@@ -290,7 +301,29 @@ def test_a_slow_reversion_is_a_walk_without_drift():
     )
 
 
-@pytest.mark.parametrize("emission", FAMILIES[1:], ids=repr)
+def test_without_slope_and_curvature_a_drift_is_a_walk():
+    rng = np.random.default_rng(12)
+    rows = uneven(rng, missing=0.2)
+    walk = {"drift": rng.normal(size=(2, 2)), "scale": rng.uniform(0.5, 2.0, (2, 2))}
+    flat = {**walk, "slope": np.zeros((2, 2)), "curvature": np.zeros((2, 2))}
+    np.testing.assert_allclose(
+        QuadraticDrift().log_density(rows.values, rows, flat, np),
+        RandomWalk().log_density(rows.values, rows, walk, np),
+    )
+
+
+def test_a_power_law_is_one_law_of_motion():
+    """dy/dt = -y², whose solution is 1 / t: nothing is left but what Euler's steps leave out."""
+    t = np.arange(100.0, 200.0)
+    rows = rows_of(grid((1.0 / t)[None, :, None]).assign_coords(step=t))
+    by_state = (np.zeros((1, 1, 1)), np.ones((1, 1, 1)), np.zeros((1, 1, 1)), -np.ones((1, 1, 1)))
+    deviation, _, known = QuadraticDrift().innovations(rows.values, rows, by_state, np)
+    change = np.abs(np.diff(rows.values[:, 0]))
+    assert known.sum() == 99
+    assert (np.abs(deviation[1:, 0, 0]) < 1.1 * change / t[1:]).all()  # of the next order in 1 / t
+
+
+@pytest.mark.parametrize("emission", FAMILIES[1:-1], ids=repr)
 def test_a_trend_that_lasts_is_all_the_same_to_changes(emission):
     """A constant added to a run is no news to families of changes (a line to those of speeds)."""
     rng = np.random.default_rng(13)
@@ -328,7 +361,7 @@ def test_an_m_step_of_normal_sums_is_near_the_best(emission):
         p = priors[scale].parameters
         density += invgamma.logpdf(named[scale], p["alpha"], scale=p["beta"]).sum()
         density += np.log(named[scale]).sum()
-        for name in rate:
+        for name in (name for name in rate if normal.positive[name]):
             p = priors[name].parameters
             density += norm.logpdf(np.log(named[name]), p["mu"], p["sigma"]).sum()
         return density
@@ -343,7 +376,7 @@ def test_an_m_step_of_normal_sums_is_near_the_best(emission):
 
 
 @pytest.mark.parametrize("df", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("family", [StudentT, RandomWalk, AutoRegressive])
+@pytest.mark.parametrize("family", [StudentT, RandomWalk, AutoRegressive, QuadraticDrift])
 def test_degrees_of_freedom_are_positive(family, df):
     with pytest.raises(ValueError, match="df must be a positive number of degrees of freedom"):
         family(df=df)

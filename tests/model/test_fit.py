@@ -269,7 +269,9 @@ def test_a_fit_that_does_not_say_it(fitted, changed, message):
         recorded(fit)
 
 
-@pytest.mark.parametrize("emission", [bp.StudentT(), bp.RandomWalk(), bp.AutoRegressive(df=None)])
+@pytest.mark.parametrize(
+    "emission", [bp.StudentT(), bp.RandomWalk(), bp.AutoRegressive(df=None), bp.QuadraticDrift()]
+)
 def test_other_families_recover_what_was_planted(emission, tmp_path):
     """Two phases drawn from the family itself, on uneven steps: parameters and switch are found."""
     rng = np.random.default_rng(7)
@@ -282,7 +284,10 @@ def test_other_families_recover_what_was_planted(emission, tmp_path):
     rows = rows_of(grid)
     states = np.tile(np.repeat([0, 1], 120), 3)
     place, scale, rate = ([[-1.0, 2.0], [1.5, -1.0]], [[0.2, 0.3], [0.4, 0.1]], [[0.3] * 2] * 2)
-    named = dict(zip(emission.dims, map(np.array, (place, scale, rate)), strict=False))
+    if emission.name == "quadratic_drift":
+        rate = [[-0.3] * 2] * 2
+    values = map(np.array, (place, scale, rate, [[0.005] * 2] * 2))
+    named = dict(zip(emission.dims, values, strict=False))
     drawn = grid.copy(data=emission.sample(rng, states, named, rows).reshape(grid.shape))
     fit = bp.fit(drawn, 2, emission=emission, random_seed=1, draws=500, progressbar=False)
     assert bp.diagnose(fit).attrs["believable"]

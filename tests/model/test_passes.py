@@ -9,7 +9,13 @@ from test_rows import grid
 
 from bayesphase.model import passes
 from bayesphase.model.decoding import sample_paths
-from bayesphase.model.emissions import AutoRegressive, Gaussian, RandomWalk, StudentT
+from bayesphase.model.emissions import (
+    AutoRegressive,
+    Gaussian,
+    QuadraticDrift,
+    RandomWalk,
+    StudentT,
+)
 from bayesphase.model.forward_backward import forward_backward
 from bayesphase.model.leave_one_out import leave_one_out
 from bayesphase.model.lines import flat_lines
@@ -21,7 +27,13 @@ SHAPES = [
     {"shape": (11, 25, 5), "ragged": True, "missing": 0.3},
     {"shape": (8, 30, 1), "missing": 0.2},
 ]
-OTHERS = [StudentT(), RandomWalk(df=None), RandomWalk(), AutoRegressive(differences=1)]
+OTHERS = [
+    StudentT(),
+    RandomWalk(df=None),
+    RandomWalk(),
+    AutoRegressive(differences=1),
+    QuadraticDrift(),
+]
 CASES = [(Gaussian(), shape, False) for shape in SHAPES]
 CASES += [(family, SHAPES[1], False) for family in OTHERS]
 CASES += [(family, SHAPES[2], True) for family in OTHERS]
@@ -46,7 +58,8 @@ def problem(emission, *, shape, ragged=False, missing=0.0, uneven=False, n_state
     place = observed.series.location + spread * rng.normal(size=(n_states, shape[2]))
     scale = spread * rng.uniform(0.5, 2, place.shape)
     rate = np.exp(rng.normal(-1, 0.5, place.shape))
-    named = dict(zip(emission.dims, (place, scale, rate), strict=False))
+    bend = rng.normal(size=place.shape) / spread
+    named = dict(zip(emission.dims, (place, scale, rate, bend), strict=False))
     transition = rng.dirichlet(np.ones(n_states), n_states)
     transition[0, 1] = rare
     potentials = np.log(transition)[None], np.log(rng.dirichlet(np.ones(n_states)))
@@ -89,6 +102,8 @@ def test_expectations_are_those_of_the_general_kernels(emission, kind, uneven, r
         y = (series.values - series.location) / series.spread
     sums = {"weights": 1 + 0 * y, "values": y, "squares": y**2}
     sums |= {"previous": x, "previous_squares": x**2, "products": x * y}
+    if emission.name == "quadratic_drift":
+        sums |= {"previous_cubes": x**3, "previous_fourths": x**4, "square_products": x**2 * y}
     for name, of_rows in sums.items():
         total = (weighted * of_rows[:, None, :]).sum(axis=0)
         np.testing.assert_allclose(getattr(expected.sums, name).sum(axis=0), total, **close)
