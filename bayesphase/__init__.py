@@ -49,6 +49,7 @@ _HOME = {
     "loo": "analysis.elpd",
     "waic": "analysis.elpd",
     "kfold": "analysis.kfold",
+    "lfo": "analysis.lfo",
     "compare": "analysis.compare",
     "log_evidence": "analysis.evidence",
     "state_counts": "analysis.counts",

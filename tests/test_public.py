@@ -21,7 +21,7 @@ PROMISED = {
     *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive"),
     *("Sticky", "LeftToRight", "ContinuousTime"),
     *("fit", "fit_range", "checkpoint_log_likelihood", "run_log_likelihood"),
-    *("open_fit", "save_fit", "loo", "waic", "kfold", "compare"),
+    *("open_fit", "save_fit", "loo", "waic", "kfold", "lfo", "compare"),
     *("phase_probabilities", "switches", "boundaries", "dwell_times", "most_likely_path"),
     *("first_entry", "visited_states", "training_map", "diagnose"),
     *("log_evidence", "state_counts"),
