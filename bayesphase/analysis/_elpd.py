@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SAMPLE = ("chain", "draw")
 # Pareto tails are a fifth of the draws, and fitted to five at least
 LEAST_DRAWS = 25
+# Pareto k-hat up to which importance sampling is reliable, however many draws there are
+GOOD_K = 0.7
 # nats that half the difference of two estimates by bridge sampling may be
 MOST_ERROR = 0.5
 
@@ -72,7 +74,7 @@ def relative_efficiency(densities: xr.DataArray) -> float:
 
 def good_k_of(n_draws: int) -> float:
     """How large Pareto k-hat may be (Vehtari et al. 2024, arXiv:1507.02646, equation 14)."""
-    return min(1.0 - 1.0 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
+    return min(1.0 - 1.0 / np.log10(n_draws), GOOD_K) if n_draws > 1 else GOOD_K
 
 
 def smoothed(log_weights: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
