@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayesphase.analysis._elpd import GOOD_K
 from bayesphase.analysis._paths import each_run, sampled_paths
-from bayesphase.analysis.evidence import log_evidence
+from bayesphase.analysis.evidence import bayes_rule, log_evidence
 
 # posterior probability of a number of states from which it is said to be settled
 SETTLED = 0.95
@@ -174,7 +174,7 @@ def _prior_weights(prior: Mapping[int, float] | None, fitted: list[int]) -> dict
 def _posterior(
     evidences: Mapping[int, xr.Dataset], weights: Mapping[int, float], under: str
 ) -> xr.Dataset:
-    """Bayes' rule, with the errors of independent evidences carried over to first order.
+    """Bayes' rule for the number of states.
 
     `under` is what names end with: "" for the priors of the fits, "_wider" for others.
     """
@@ -185,14 +185,11 @@ def _posterior(
     )
     with np.errstate(divide="ignore"):
         log_joint = np.log([weights[k] for k in numbers]) + logs
-    probability = np.exp(log_joint - log_joint.max())
-    probability /= probability.sum()
-    # dp_k / dlog_j = p_k (1 if j is k else 0) - p_k p_j
-    slope = np.diag(probability) - np.outer(probability, probability)
+    probability, mcse = bayes_rule(log_joint, errors)
     return xr.Dataset(
         {
             f"probability{under}": ("n_states", probability),
-            f"mcse{under}": ("n_states", np.sqrt(slope**2 @ errors**2)),
+            f"mcse{under}": ("n_states", mcse),
             f"log_evidence{under}": ("n_states", logs),
             f"log_evidence_mcse{under}": ("n_states", errors),
         },

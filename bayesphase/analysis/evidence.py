@@ -7,7 +7,14 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.analysis._elpd import SAMPLE, log_mean_exp, relative_efficiency, smoothed
-from bayesphase.analysis.diagnostics import NEAR_MODE, R_HAT_APART, SAME_MODE
+from bayesphase.analysis._paths import sampled_paths
+from bayesphase.analysis.diagnostics import (
+    NEAR_MODE,
+    R_HAT_APART,
+    SAME_MODE,
+    convergence,
+    invariant_quantities,
+)
 
 if TYPE_CHECKING:
     from bayesphase.model.evidence import Evidence
@@ -163,6 +170,18 @@ def _under_wider_priors(found: "Evidence", mcse: float) -> dict[str, float]:
     }
 
 
+def bayes_rule(log_joint: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn logs of prior times evidence (model), nats, into probabilities with their errors.
+
+    Errors of the logs, taken to be independent, are carried over to first order.
+    """
+    probability = np.exp(log_joint - log_joint.max())
+    probability /= probability.sum()
+    # dp_k / dlog_j = p_k (1 if j is k else 0) - p_k p_j
+    slope = np.diag(probability) - np.outer(probability, probability)
+    return probability, np.sqrt(slope**2 @ errors**2)
+
+
 def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
     """Problems with the numbers, and what else is to be said of them."""
     problems, said = [], []
@@ -198,19 +217,17 @@ def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
 
 def _about_draws(fit: xr.DataTree) -> tuple[list[str], list[str]]:
     """Problems with the chains that no estimate from them shows, and what else is to be said."""
-    import arviz_stats
-
     problems, said = [], []
-    density = fit["sample_stats"].to_dataset()["lp"]
-    if density.sizes["chain"] < 2:
+    if fit["posterior"].sizes["chain"] < 2:
         said.append("There is one chain only, so nothing tells whether it has converged.")
     else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            r_hat = float(arviz_stats.rhat(density.to_dataset(name="lp"))["lp"])
-        if r_hat > R_HAT_APART:
+        r_hats = convergence(invariant_quantities(fit, sampled_paths(fit)))["r_hat"].fillna(0.0)
+        worst = r_hats.isel(quantity=int(r_hats.values.argmax()))
+        if worst > R_HAT_APART:
             problems.append(
-                f"The chains disagree about the log posterior density (R-hat {r_hat:.3g}): they "
-                f"sit in different modes, and the evidence is of none of them."
+                f"The chains disagree about the {worst['quantity'].item()} (R-hat "
+                f"{float(worst):.3g}): they sit in different modes, and the evidence is of none of "
+                f"them."
             )
     if "restarts" in fit.children:
         modes = fit["restarts"].to_dataset()["log_density"].values

@@ -43,7 +43,8 @@ def fitted(values, n_states, *, draws=1500, priors=None, random_seed=2):
     )
 
 
-def exact(fit):
+def model_of(fit):
+    """Arguments of `exact_evidence`."""
     spec = recorded(fit)
 
     def each(name, key):
@@ -52,12 +53,16 @@ def exact(fit):
 
     mean = [each("mean", k) for k in ("mu", "sigma")]
     scale = [each("scale", k) for k in ("alpha", "beta")]
-    return exact_evidence.log_evidence(
-        fit["observed_data"]["features"].values.ravel(),
-        initial=np.asarray(spec.priors["initial_probs"].parameters["a"]),
-        transition=np.asarray(spec.priors["transition_probs"].parameters["a"]),
-        priors=list(zip(*mean, *scale, strict=True)),
-    )
+    return {
+        "values": fit["observed_data"]["features"].values.ravel(),
+        "initial": np.asarray(spec.priors["initial_probs"].parameters["a"]),
+        "transition": np.asarray(spec.priors["transition_probs"].parameters["a"]),
+        "priors": list(zip(*mean, *scale, strict=True)),
+    }
+
+
+def exact(fit):
+    return exact_evidence.log_evidence(**model_of(fit))
 
 
 def estimated(fit, **options):
