@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 SAMPLE = ("chain", "draw")
 # Pareto tails are a fifth of the draws, and fitted to five at least
 LEAST_DRAWS = 25
+# Pareto k-hat up to which importance sampling is reliable, however many draws there are
+GOOD_K = 0.7
+# nats that half the difference of two estimates by bridge sampling may be
+MOST_ERROR = 0.5
 
 
 def standard_error(elpd_i: np.ndarray) -> float:
@@ -68,6 +72,43 @@ def relative_efficiency(densities: xr.DataArray) -> float:
     return float(known.mean()) if known.size else 1.0
 
 
+def good_k_of(n_draws: int) -> float:
+    """How large Pareto k-hat may be (Vehtari et al. 2024, arXiv:1507.02646, equation 14)."""
+    return min(1.0 - 1.0 / np.log10(n_draws), GOOD_K) if n_draws > 1 else GOOD_K
+
+
+def smoothed(log_weights: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Smooth the upper tails of weights (chain, draw, unit), given by their logarithms.
+
+    Returns
+    -------
+    smoothed : DataArray (chain, draw, unit)
+        Logarithms of weights, up to a factor.
+    pareto_k : DataArray (unit)
+        How heavy the tails are, minus infinity where weights are all the same. NaN, and weights are
+        as they were, where draws are too few or a single one has all of the weight.
+    """
+    import arviz_stats  # noqa: F401  # adds its methods to arrays
+
+    smooth = log_weights.transpose(*SAMPLE, ...).copy()
+    pareto_k = xr.full_like(smooth.isel(chain=0, draw=0, drop=True), np.nan)
+    if n_draws_of(smooth) < LEAST_DRAWS:
+        return smooth, pareto_k
+    reff = relative_efficiency(smooth)
+    for unit in range(pareto_k.size):
+        weights = smooth[..., unit]
+        if weights.min() == weights.max():
+            pareto_k[unit] = -np.inf
+        elif xr.apply_ufunc(np.isfinite, weights).all():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                better, k = (-weights).azstats.psislw(r_eff=reff, dim=list(SAMPLE))
+            # where all but one are 0 to the last digit, older versions of ArviZ call that good
+            if xr.apply_ufunc(np.isfinite, better).all():
+                smooth[..., unit], pareto_k[unit] = better, k
+    return smooth, pareto_k
+
+
 def label(elpd_i: xr.DataArray, by: str, features: xr.DataArray) -> None:
     """Say what is left out, and of which data: `bayesphase.compare` looks there."""
     elpd_i.name = "elpd"
@@ -91,10 +132,10 @@ def warn(unsure: xr.DataArray, what: str) -> None:
 
 
 def named(which: xr.DataArray) -> str:
-    """Name units (run or checkpoint) in a sentence: how many they are, and of which runs."""
+    """Name units (run, or others of runs) in a sentence: how many they are, and of which runs."""
     (unit,) = which.dims
     runs = which["run"].values[which.values].tolist()
-    count = {run: f"{runs.count(run)} of " if unit == "checkpoint" else "" for run in runs}
+    count = {run: f"{runs.count(run)} of " if unit != "run" else "" for run in runs}
     names = [f"{of}{run!r}" for run, of in count.items()]
     listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     return f"{len(runs)} of {which.size} {unit}s ({listed})"
@@ -113,10 +154,15 @@ def elpd_data(kind: str, elpd_i: xr.DataArray, **values: Any) -> "ELPDData":
         "elpd_i": elpd_i,
         **values,
     }
-    if "kind" in {field.name for field in fields(utils.ELPDData)}:
-        return utils.ELPDData(kind=kind, **values)
-    if kind == "loo_kfold":
-        return utils.ELPDDataLOOKFold(**values)
+    known = {field.name for field in fields(utils.ELPDData)}
+    if "kind" in known:
+        of_old = {name: value for name, value in values.items() if name in known}
+        return utils.ELPDData(kind=kind, **of_old)
+    if kind in _CLASSES:
+        return getattr(utils, _CLASSES[kind])(**values)
     result = utils.ELPDData(**values)
     result._kind = kind  # none of ArviZ's
     return result
+
+
+_CLASSES = {"loo_kfold": "ELPDDataLOOKFold", "lfo_cv": "ELPDDataLFO"}

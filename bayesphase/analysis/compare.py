@@ -30,7 +30,8 @@ def compare(
     Parameters
     ----------
     fits : mapping of str to DataTree or ELPDData
-        As `bayesphase.fit_range` returns them, or what `loo`, `waic` or `kfold` made of them.
+        As `bayesphase.fit_range` returns them, or what `loo`, `waic`, `kfold` or `lfo` made of
+        them.
     by : {"run", "checkpoint"}
         The unit that is left out of fits, see `bayesphase.loo`.
     method : {"stacking", "bb-pseudo-bma", "pseudo-bma"}
@@ -157,7 +158,7 @@ def _estimates(fits: Mapping[str, Any], by: str) -> dict[str, "ELPDData"]:
     for name, given in fits.items():
         if not isinstance(given, xr.DataTree | ELPDData):
             raise TypeError(
-                f"{name!r} must be a fit or what bayesphase.loo, waic or kfold return, got "
+                f"{name!r} must be a fit or what bayesphase.loo, waic, kfold or lfo return, got "
                 f"{type(given).__name__}"
             )
     _check_same_data(fits)
@@ -223,6 +224,11 @@ def _check_same_kind(estimates: Mapping[str, "ELPDData"]) -> None:
         units = [estimate.elpd_i.attrs["unit"] for estimate in (a, b)]
         if units[0] != units[1]:
             raise ValueError(f"{first!r} is by {units[0]}, but {name!r} by {units[1]}")
+        if _units(a) != _units(b):
+            raise ValueError(
+                f"{first!r} and {name!r} predict different {units[0]}s: use the same horizon, "
+                f"n_origins and min_steps"
+            )
         if "waic" in (a.kind, b.kind) and a.kind != b.kind:
             raise ValueError(
                 f"{first!r} is of kind {a.kind!r}, but {name!r} of kind {b.kind!r}: use the same"
@@ -235,6 +241,12 @@ def _check_same_kind(estimates: Mapping[str, "ELPDData"]) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def _units(estimate: "ELPDData") -> list[list[Any]]:
+    """Say what is predicted, by the labels of the units."""
+    known = [name for name in ("run", "origin", "step") if name in estimate.elpd_i.coords]
+    return [estimate.elpd_i[name].values.tolist() for name in known]
 
 
 def _n_folds(estimate: "ELPDData") -> int:

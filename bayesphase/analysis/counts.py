@@ -6,8 +6,9 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
+from bayesphase.analysis._elpd import GOOD_K
 from bayesphase.analysis._paths import each_run, sampled_paths
-from bayesphase.analysis.evidence import log_evidence
+from bayesphase.analysis.evidence import bayes_rule, log_evidence
 
 # posterior probability of a number of states from which it is said to be settled
 SETTLED = 0.95
@@ -23,8 +24,9 @@ def state_counts(
     """Give the posterior of the number of states, and of the number that are visited.
 
     They answer different questions. `probability` compares models by their marginal likelihoods: it
-    depends on the priors of the parameters, however many data there are, so that fits under at
-    least two priors should agree. And it is about this emission: where states have constant means
+    depends on the priors of the parameters, however many data there are, so that it is also given
+    under wider ones; fits under priors of your own are compared where they are named as variants.
+    And it is about this emission: where states have constant means
     and metrics drift, more states will fit better, and be the more probable.
 
     Parameters
@@ -49,6 +51,9 @@ def state_counts(
           error `mcse`;
         - `log_evidence` and its standard error `log_evidence_mcse`, nats, see
           `bayesphase.log_evidence`;
+        - `probability_wider`, `mcse_wider`: the same under priors that say half as much, see
+          `bayesphase.log_evidence`, with `log_evidence_wider` and its error, and `pareto_k`, above
+          0.7 where they are not to be trusted; the probability is NaN where one is not known;
         - `visited_probability`: in the fit with the most states, of the number of them that the
           runs visit, all runs together.
 
@@ -84,8 +89,14 @@ def state_counts(
             f"{variant} {k}".strip() for k, e in evidences.items() if not e.attrs["believable"]
         ]
         visited = _visited(group[max(group)])
+        columns = [
+            _posterior(evidences, weights, ""),
+            _posterior(evidences, weights, "_wider"),
+            _pareto_k(evidences),
+            visited,
+        ]
         # one row for every number that any column is about
-        tables.append(xr.merge([_posterior(evidences, weights), visited], join="outer"))
+        tables.append(xr.merge(columns, join="outer"))
     table = xr.concat(tables, dim="variant", join="outer")
     table = table.assign_coords(variant=list(by_variant))
     for name, (long_name, units) in _LONG_NAMES.items():
@@ -99,6 +110,11 @@ _LONG_NAMES = {
     "mcse": ("Monte Carlo standard error of the probability", "1"),
     "log_evidence": ("log marginal likelihood", "nats"),
     "log_evidence_mcse": ("Monte Carlo standard error of the log marginal likelihood", "nats"),
+    "probability_wider": ("posterior probability under wider priors", "1"),
+    "mcse_wider": ("Monte Carlo standard error of the probability under wider priors", "1"),
+    "log_evidence_wider": ("log marginal likelihood under wider priors", "nats"),
+    "log_evidence_mcse_wider": ("Monte Carlo standard error of that under wider priors", "nats"),
+    "pareto_k": ("Pareto k-hat of the ratio of wider priors to the fit's", "1"),
     "visited_probability": ("posterior probability of the number of states visited", "1"),
 }
 
@@ -155,27 +171,35 @@ def _prior_weights(prior: Mapping[int, float] | None, fitted: list[int]) -> dict
     return {k: float(weight) for k, weight in weights.items()}
 
 
-def _posterior(evidences: Mapping[int, xr.Dataset], weights: Mapping[int, float]) -> xr.Dataset:
-    """Bayes' rule, with the errors of independent evidences carried over to first order."""
+def _posterior(
+    evidences: Mapping[int, xr.Dataset], weights: Mapping[int, float], under: str
+) -> xr.Dataset:
+    """Bayes' rule for the number of states.
+
+    `under` is what names end with: "" for the priors of the fits, "_wider" for others.
+    """
     numbers = list(evidences)
     logs, errors = (
-        np.array([float(evidences[k][name]) for k in numbers]) for name in ("log_evidence", "mcse")
+        np.array([float(evidences[k][name + under]) for k in numbers])
+        for name in ("log_evidence", "mcse")
     )
     with np.errstate(divide="ignore"):
         log_joint = np.log([weights[k] for k in numbers]) + logs
-    probability = np.exp(log_joint - log_joint.max())
-    probability /= probability.sum()
-    # dp_k / dlog_j = p_k (1 if j is k else 0) - p_k p_j
-    slope = np.diag(probability) - np.outer(probability, probability)
+    probability, mcse = bayes_rule(log_joint, errors)
     return xr.Dataset(
         {
-            "probability": ("n_states", probability),
-            "mcse": ("n_states", np.sqrt(slope**2 @ errors**2)),
-            "log_evidence": ("n_states", logs),
-            "log_evidence_mcse": ("n_states", errors),
+            f"probability{under}": ("n_states", probability),
+            f"mcse{under}": ("n_states", mcse),
+            f"log_evidence{under}": ("n_states", logs),
+            f"log_evidence_mcse{under}": ("n_states", errors),
         },
         coords={"n_states": numbers},
     )
+
+
+def _pareto_k(evidences: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    values = [float(evidence["pareto_k"]) for evidence in evidences.values()]
+    return xr.Dataset({"pareto_k": ("n_states", values)}, coords={"n_states": list(evidences)})
 
 
 def _visited(fit: xr.DataTree) -> xr.Dataset:
@@ -196,23 +220,38 @@ def _verdict(table: xr.Dataset, doubts: list[str]) -> str:
     sentences = []
     if doubts:
         sentences.append(f"Do not trust this yet: the evidence of {', '.join(doubts)} is not sure.")
-    best = {}
+    best = []
     for variant in table["variant"].values.tolist():
         row = table.sel(variant=variant).dropna("n_states", subset=["probability"])
-        at = row.isel(n_states=int(row["probability"].argmax("n_states")))
-        k, p = int(at["n_states"]), float(at["probability"])
-        best[variant] = k
+        k, how = _most_probable(row, "probability")
+        best.append(k)
         under = f" under {variant!r}" if variant else ""
-        how = "" if p >= SETTLED else ", which does not settle it"
-        sentences.append(f"{k} states are the most probable{under}, with probability {p:.2f}{how}.")
+        sentences.append(f"{k} states are the most probable{under}, with probability {how}.")
         if k == int(row["n_states"].max()) and row.sizes["n_states"] > 1:
             sentences.append(f"More than {k} were not tried: they may be more probable still.")
-    if len(best) == 1:
+        if row["probability_wider"].isnull().all():
+            sentences.append("Under wider priors it is not known: compare fits under at least two.")
+            continue
+        k, how = _most_probable(row, "probability_wider")
+        sentences.append(f"Under wider priors it is {k}, with probability {how}.")
+        if doubted := row["n_states"].values[~(row["pareto_k"] <= GOOD_K).values].tolist():
+            sentences.append(
+                f"Do not trust that: priors of {', '.join(map(str, doubted))} states are too far "
+                f"apart for these draws (k-hat above {GOOD_K}). Fit them as a variant."
+            )
+        else:
+            best.append(k)
+    if len(best) > 1:
         sentences.append(
-            "It depends on the priors of the parameters: compare fits under at least two."
+            "The number does not depend on which of these priors is used."
+            if len(set(best)) == 1
+            else "The number depends on the prior."
         )
-    elif len(set(best.values())) > 1:
-        sentences.append("The number depends on the prior.")
-    else:
-        sentences.append("The number does not depend on which of these priors is used.")
     return " ".join(sentences)
+
+
+def _most_probable(row: xr.Dataset, name: str) -> tuple[int, str]:
+    """Return the number with the largest probability, and that in words."""
+    at = row.isel(n_states=int(row[name].argmax("n_states")))
+    p = float(at[name])
+    return int(at["n_states"]), f"{p:.2f}{'' if p >= SETTLED else ', which does not settle it'}"

@@ -31,7 +31,8 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
 
     What does not depend on how states are numbered comes first, because only if that has converged
     is there a posterior whose states could be numbered: the log density, each run's log-likelihood,
-    how often the path switches and when it first and last does. The parameters of the numbered
+    how often the path switches, when it first and last does, how many states it visits and how much
+    of the run the commonest takes. The parameters of the numbered
     states follow, each variable by its worst element.
 
     Parameters
@@ -74,12 +75,14 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
             f"the fit lacks the groups {missing}; its groups are {sorted(fit.children)}: use the "
             f"DataTree that bayesphase.fit returns"
         )
-    invariant = _invariant_quantities(fit, state)
+    invariant = invariant_quantities(fit, state)
     posterior = fit["posterior"].to_dataset()
     table = xr.concat(
         [
-            _convergence(invariant).assign_coords(label_invariant=("quantity", [True] * 5)),
-            _convergence(posterior).assign_coords(
+            convergence(invariant).assign_coords(
+                label_invariant=("quantity", [True] * len(invariant.data_vars))
+            ),
+            convergence(posterior).assign_coords(
                 label_invariant=("quantity", [False] * len(posterior.data_vars))
             ),
         ],
@@ -98,9 +101,8 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
     table["chain_log_density"] = stats["lp"].mean("draw")
     for name, (long_name, units) in _LONG_NAMES.items():
         table[name].attrs = {"long_name": long_name, "units": units}
-    sentences, believable = _verdict(
-        table, fit["restarts"].attrs, n_states=posterior.sizes["state"]
-    )
+    searches = {"mode": fit.attrs.get("mode", 0), **fit["restarts"].attrs}
+    sentences, believable = _verdict(table, searches, n_states=posterior.sizes["state"])
     table.attrs = {"verdict": " ".join(sentences), "believable": believable}
     return table
 
@@ -122,11 +124,11 @@ _LONG_NAMES = {
 }
 
 
-def _invariant_quantities(fit: xr.DataTree, state: xr.DataArray) -> xr.Dataset:
+def invariant_quantities(fit: xr.DataTree, state: xr.DataArray) -> xr.Dataset:
     """Functions of the draws that no renumbering of states changes, (chain, draw[, run])."""
     shape = (state.sizes["chain"], state.sizes["draw"], state.sizes["run"])
-    switches = np.zeros(shape)
-    first, last = np.zeros(shape), np.zeros(shape)
+    switches, first, last, visited, most = np.zeros((5, *shape))
+    states = np.arange(int(state.max()) + 1)
     for r, (path, _, steps) in enumerate(each_run(state)):
         changed = path[:, 1:] != path[:, :-1]
         n_switches = changed.sum(axis=1)
@@ -136,7 +138,9 @@ def _invariant_quantities(fit: xr.DataTree, state: xr.DataArray) -> xr.Dataset:
         last_at = np.where(
             n_switches > 0, changed.shape[1] - changed[:, ::-1].argmax(axis=1), after
         )
-        for out, values in ((switches, n_switches), (first, first_at), (last, last_at)):
+        share = np.stack([(path == k).mean(axis=1) for k in states])
+        found = (n_switches, first_at, last_at, (share > 0).sum(axis=0), share.max(axis=0))
+        for out, values in zip((switches, first, last, visited, most), found, strict=True):
             out[..., r] = values.reshape(shape[:2])
     dims = ("chain", "draw", "run")
     return xr.Dataset(
@@ -146,12 +150,14 @@ def _invariant_quantities(fit: xr.DataTree, state: xr.DataArray) -> xr.Dataset:
             "number of switches in a run": (dims, switches),
             "first switch in a run": (dims, first),
             "last switch in a run": (dims, last),
+            "number of states in a run": (dims, visited),
+            "share of a run in one state": (dims, most),
         },
         coords={dim: state[dim] for dim in dims},
     )
 
 
-def _convergence(quantities: xr.Dataset) -> xr.Dataset:
+def convergence(quantities: xr.Dataset) -> xr.Dataset:
     """R-hat and effective sample sizes of each variable, of its worst element."""
     import arviz_stats
 
@@ -264,6 +270,12 @@ def _about_restarts(table: xr.Dataset, searches: Mapping[Any, Any]) -> tuple[str
     best, all_ = int(table["n_best_restarts"]), int(table["n_restarts"])
     tried = f", the most promising of {searches['n_tried']}," if "n_tried" in searches else ""
     under = " (under the default priors)" if searches.get("priors") == "default" else ""
+    if searches["mode"]:
+        return (
+            f"All chains were started in mode {searches['mode']} of those that {all_} searches "
+            f"found, which is not the best: this is a part of the posterior only. "
+            f"bayesphase.mode_weights says how large a part."
+        ), True
     if best == all_:
         return f"All {all_} searches for a starting point{tried} found the same mode.", False
     gap = float(table["gap_to_next_mode"])
@@ -274,7 +286,7 @@ def _about_restarts(table: xr.Dataset, searches: Mapping[Any, Any]) -> tuple[str
     if gap < NEAR_MODE:
         return (
             f"{sentence} That one may matter as much, and no chain was started in it: what is "
-            f"said here leaves it out."
+            f"said here leaves it out. bayesphase.fit_modes fits both apart."
         ), True
     if best == 1:
         return f"{sentence} There may be a better one: raise n_restarts.", False

@@ -92,7 +92,7 @@ def loo(fit: xr.DataTree, *, by: str = "run") -> "ELPDData":
     result.se = standard_error(result.elpd_i.values)
     label(result.elpd_i, by, features_of(fit))
     label_k(result.pareto_k)
-    unsure = ~(result.pareto_k <= result.good_k)
+    unsure = ~(result.pareto_k <= result.good_k) | result.elpd_i.isnull()
     result.warning = bool(unsure.any())
     warn(
         unsure,

@@ -1,11 +1,23 @@
 """The marginal likelihood of a fit, and whether it can be believed."""
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from bayesphase.analysis.diagnostics import NEAR_MODE, R_HAT_APART, SAME_MODE
+from bayesphase.analysis._elpd import SAMPLE, log_mean_exp, relative_efficiency, smoothed
+from bayesphase.analysis._paths import sampled_paths
+from bayesphase.analysis.diagnostics import (
+    NEAR_MODE,
+    R_HAT_APART,
+    SAME_MODE,
+    convergence,
+    invariant_quantities,
+)
+
+if TYPE_CHECKING:
+    from bayesphase.model.evidence import Evidence
 
 # standard error in nats from which an answer could be another one
 PRECISE = 0.3
@@ -57,7 +69,11 @@ def log_evidence(
         - `n_renumberings` of the states that were accounted for, K! where all can be exchanged; 1
           for ``"smc"``, whose particles have all;
         - `label_overlap`: the share of density that exchanging two states leaves, on average, where
-          it was neglected, of the pair with the largest. Nothing of note is for up to six states.
+          it was neglected, of the pair with the largest. Nothing of note is for up to six states;
+        - `log_evidence_wider` and `mcse_wider`: the same under *wider priors*, which say half as
+          much: variances are doubled, and what counts as observations, such as the stickiness, is
+          halved. From the same draws, and only to be trusted where their `pareto_k` is at most 0.7.
+          NaN for ``"smc"``, and where a prior is of a family that has no such other.
 
         The attributes hold the `verdict` in words and `believable`, True or False.
 
@@ -80,6 +96,9 @@ def log_evidence(
     averaged over the numberings of all states that any point mixes up, which is what her random
     permutations do at random. For more than six such states only some are: see `label_overlap`.
 
+    The evidence under other priors is that under the fit's times the posterior mean of the ratio of
+    the priors' densities. Wider ones have a density in proportion to the square root of the fit's.
+
     Examples
     --------
     >>> bp.log_evidence(fit, random_seed=1)  # doctest: +SKIP
@@ -97,6 +116,7 @@ def log_evidence(
             "ess": found.effective_draws,
             "n_renumberings": found.n_renumberings,
             "label_overlap": found.label_overlap,
+            **_under_wider_priors(found, mcse),
         }
     )
     for name, (long_name, units) in _LONG_NAMES.items():
@@ -127,7 +147,39 @@ _LONG_NAMES = {
     "ess": ("effective sample size", "draws"),
     "n_renumberings": ("numberings of the states accounted for", "1"),
     "label_overlap": ("neglected overlap of two numberings", "1"),
+    "log_evidence_wider": ("log marginal likelihood under wider priors", "nats"),
+    "mcse_wider": ("Monte Carlo standard error of that under wider priors", "nats"),
+    "pareto_k": ("Pareto k-hat of the ratio of the priors", "1"),
 }
+
+
+def _under_wider_priors(found: "Evidence", mcse: float) -> dict[str, float]:
+    """Estimate the evidence under other priors from the draws under the fit's."""
+    if found.wider is None:
+        return dict.fromkeys(("log_evidence_wider", "mcse_wider", "pareto_k"), np.nan)
+    ratio = xr.DataArray(found.wider[..., None], dims=(*SAMPLE, "unit"))
+    _, pareto_k = smoothed(ratio)
+    relative = np.exp(ratio - ratio.max())
+    n_effective = relative_efficiency(ratio) * ratio.size
+    error = float(relative.std() / relative.mean() / np.sqrt(n_effective))
+    return {
+        "log_evidence_wider": found.log_evidence + float(log_mean_exp(ratio)[0]),
+        # both come from the same draws: their correlation is neglected
+        "mcse_wider": float(np.sqrt(mcse**2 + np.log1p(error**2))),
+        "pareto_k": float(pareto_k[0]),
+    }
+
+
+def bayes_rule(log_joint: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn logs of prior times evidence (model), nats, into probabilities with their errors.
+
+    Errors of the logs, taken to be independent, are carried over to first order.
+    """
+    probability = np.exp(log_joint - log_joint.max())
+    probability /= probability.sum()
+    # dp_k / dlog_j = p_k (1 if j is k else 0) - p_k p_j
+    slope = np.diag(probability) - np.outer(probability, probability)
+    return probability, np.sqrt(slope**2 @ errors**2)
 
 
 def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
@@ -165,19 +217,17 @@ def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
 
 def _about_draws(fit: xr.DataTree) -> tuple[list[str], list[str]]:
     """Problems with the chains that no estimate from them shows, and what else is to be said."""
-    import arviz_stats
-
     problems, said = [], []
-    density = fit["sample_stats"].to_dataset()["lp"]
-    if density.sizes["chain"] < 2:
+    if fit["posterior"].sizes["chain"] < 2:
         said.append("There is one chain only, so nothing tells whether it has converged.")
     else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            r_hat = float(arviz_stats.rhat(density.to_dataset(name="lp"))["lp"])
-        if r_hat > R_HAT_APART:
+        r_hats = convergence(invariant_quantities(fit, sampled_paths(fit)))["r_hat"].fillna(0.0)
+        worst = r_hats.isel(quantity=int(r_hats.values.argmax()))
+        if worst > R_HAT_APART:
             problems.append(
-                f"The chains disagree about the log posterior density (R-hat {r_hat:.3g}): they "
-                f"sit in different modes, and the evidence is of none of them."
+                f"The chains disagree about the {worst['quantity'].item()} (R-hat "
+                f"{float(worst):.3g}): they sit in different modes, and the evidence is of none of "
+                f"them."
             )
     if "restarts" in fit.children:
         modes = fit["restarts"].to_dataset()["log_density"].values

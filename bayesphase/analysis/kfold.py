@@ -1,6 +1,5 @@
 """How well a model predicts runs that it was fitted without."""
 
-import warnings
 from collections.abc import Callable
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,14 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.analysis._elpd import (
-    LEAST_DRAWS,
-    SAMPLE,
+    MOST_ERROR,
     elpd_data,
+    good_k_of,
     label,
     label_k,
     log_mean_exp,
     n_draws_of,
-    relative_efficiency,
+    smoothed,
     warn,
 )
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 # up to so many runs each is left out by itself
 _MOST_FOLDS = 10
-# nats that half the difference of two estimates may be
-_MOST_ERROR = 0.5
 
 
 def kfold(
@@ -105,8 +102,9 @@ def kfold(
         fitted = fit_to(fold_of != fold)
         held_out = run_log_likelihood(fitted, features.isel(run=np.flatnonzero(fold_of == fold)))
         densities.append(held_out)
-        pareto_k, good_k = _pareto_k(held_out)
-        for run in held_out["run"].values[~(pareto_k <= good_k).values]:
+        _, pareto_k = smoothed(held_out)
+        heavy = ~(pareto_k <= good_k_of(n_draws_of(held_out)))
+        for run in held_out["run"].values[heavy.values]:
             more = fit_to((fold_of != fold) | (runs == run))
             bridged.loc[run], error[run] = log_predictive(fitted, more, run)
     together = xr.concat(densities, "run").sel(run=runs)
@@ -161,21 +159,6 @@ def _prepare(
     return fit_to, folds
 
 
-def _pareto_k(densities: xr.DataArray) -> tuple[xr.DataArray, float]:
-    """Tell how heavy the tails of densities (chain, draw, run) are, and how heavy they may be."""
-    import arviz_stats  # noqa: F401  # adds its methods to arrays
-
-    n_draws = n_draws_of(densities)
-    good_k = min(1.0 - 1.0 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
-    if n_draws < LEAST_DRAWS or not xr.apply_ufunc(np.isfinite, densities).all():
-        return xr.full_like(densities.isel(chain=0, draw=0, drop=True), np.nan), good_k
-    reff = relative_efficiency(densities)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _, pareto_k = (-densities).azstats.psislw(r_eff=reff, dim=list(SAMPLE))
-    return pareto_k, good_k
-
-
 def _of_held_out(
     densities: xr.DataArray,
     bridged: xr.DataArray,
@@ -185,12 +168,12 @@ def _of_held_out(
 ) -> "ELPDData":
     """Put together the log densities (chain, draw, run) of runs under fits without them."""
     elpd_i = bridged.where(bridged.notnull(), log_mean_exp(densities))
-    pareto_k, good_k = _pareto_k(densities)
+    _, pareto_k = smoothed(densities)
     elpd_i = elpd_i.assign_coords(bridged=bridged.notnull())
     label(elpd_i, "run", features.transpose("run", "step", "feature"))
     label_k(pareto_k)
     apart = np.array([error.get(run, 0.0) for run in features["run"].values])
-    unsure = elpd_i.copy(data=~(apart <= _MOST_ERROR))
+    unsure = elpd_i.copy(data=~(apart <= MOST_ERROR))
     warn(
         unsure,
         "a held-out density that few draws decide about, and that bridge sampling did not settle: "
@@ -202,7 +185,7 @@ def _of_held_out(
         p=np.nan,
         n_samples=n_draws_of(densities),
         warning=bool(unsure.any()),
-        good_k=good_k,
+        good_k=good_k_of(n_draws_of(densities)),
         pareto_k=pareto_k,
         n_folds=folds,
     )

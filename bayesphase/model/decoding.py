@@ -55,7 +55,7 @@ def draw_run(
     log_transition = potentials.log_transition
     n_rows, n_states = log_emission.shape
     filtered, weight = np.empty((n_rows, n_states)), np.empty(n_states)
-    value = filter_run(log_emission, potentials, gap_index, filtered)
+    value = filter_run(log_emission, potentials, gap_index, filtered, np.empty(n_rows))
     if not np.isfinite(value):
         states[:] = -1
         return value

@@ -40,7 +40,10 @@ class Evidence(NamedTuple):
     `log_evidence` (nats) of all `parts`, independent estimates (nats), together; `relative_error`
     of the evidence itself; `effective_draws`, how many independent ones the draws are worth, NaN
     without; `n_renumberings` of the states that were accounted for; `label_overlap`, the share of
-    density that exchanging two states leaves where that was neglected.
+    density that exchanging two states leaves where that was neglected; `wider` (chain, draw), how
+    much larger the log density (nats) of the draws is under priors that say half as much, see
+    `Prior.wider`, or None where that is
+    not known.
     """
 
     log_evidence: float
@@ -49,6 +52,7 @@ class Evidence(NamedTuple):
     effective_draws: float
     n_renumberings: int
     label_overlap: float
+    wider: np.ndarray | None = None
 
 
 def evidence(
@@ -79,24 +83,31 @@ def evidence(
     if method == "smc":
         return _tempered(target, rng, particles)
     log_density, groups = _symmetric(target, some)
-    return _bridged(target, log_density, points, groups, rng)
+    at_draws = log_density(flat).reshape(points.shape[:2])
+    found = _bridged(target, log_density, points, at_draws, groups, rng)
+    priors = {name: other for name, prior in spec.priors.items() if (other := prior.wider())}
+    if len(priors) < len(spec.priors):
+        return found
+    wider = Target(spec._replace(priors=priors), target.feature, cores=cores)
+    there = _symmetric(wider, some)[0](flat).reshape(points.shape[:2])
+    return found._replace(wider=there - at_draws)
 
 
 def _bridged(
     target: Target,
     log_density: LogDensity,
     points: np.ndarray,
+    at_draws: np.ndarray,
     groups: list[list[int]],
     rng: np.random.Generator,
 ) -> Evidence:
     """Bridge twice, with the proposal from one half of each chain and the draws of the other."""
-    n_chains, n_draws, n_dim = points.shape
+    _, n_draws, n_dim = points.shape
     if n_draws < _LEAST_DRAWS:
         raise ValueError(
             f"the fit has {n_draws} draws in each chain, and at least {_LEAST_DRAWS} are needed; "
             f"hundreds are better"
         )
-    at_draws = log_density(points.reshape(-1, n_dim)).reshape(n_chains, n_draws)
     first = np.arange(n_draws) < n_draws // 2
     logs, errors, sizes, overlaps = [], [], [], []
     for fitted_to in (first, ~first):

@@ -12,13 +12,14 @@ from bayesphase.model.build import build_from
 from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.density import DirectDensity, direct_density
 from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
+from bayesphase.model.modes import number_modes
 from bayesphase.model.paths import draw_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.sampling import SAMPLERS, sample, sample_direct
 from bayesphase.model.spec import Emission, Transition, record, specify
 from bayesphase.model.tree import as_tree, posterior_of
 
-# chains start this far from the best mode, in standard deviations of one checkpoint: far enough to
+# chains start this far from the mode, in standard deviations of one checkpoint: far enough to
 # tell chains apart, near enough to stay in its basin
 _JITTER = 0.05
 
@@ -42,6 +43,7 @@ def fit(
     target_accept: float = 0.8,
     sampler: str = "nutpie",
     n_restarts: int = 12,
+    mode: int = 0,
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> xr.DataTree:
@@ -68,6 +70,9 @@ def fit(
     sampler : {"nutpie", "pymc"}
     n_restarts : int
         Restarts of the search for starting points.
+    mode : int
+        Which of the modes that the search found all chains start in, counted from the best, 0. See
+        `bayesphase.fit_modes` for several of them.
     random_seed : int, optional
         The same seed gives the same draws.
     progressbar : bool
@@ -88,7 +93,8 @@ def fit(
           states;
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
-          constant; where the priors are of families that only PyMC knows, under the default ones;
+          constant, where the priors are of families that only PyMC knows under the default ones;
+          and `mode` (restart), the same number where two searches ended in the same mode;
         - `residuals`: `standardized` (run, step, feature), how far each feature is off what its
           phase on the most likely path expects, in scales of that phase, at the posterior mean;
         - `observed_data`: the `features`, and the `known_states` (run, step), if any.
@@ -133,7 +139,13 @@ def fit(
         if density is not None:
             modes = _rescored(modes, density)
             scored_under = "the model's"
-        best = modes[0].parameters
+        numbers = number_modes(modes, spec)
+        if check_count("mode", mode, least=0) > max(numbers):
+            raise ValueError(
+                f"mode must lie between 0 and {max(numbers)}, the modes that {n_restarts} searches "
+                f"found, got {mode}"
+            )
+        best = modes[numbers.index(mode)].parameters
         if sampler != "nutpie":
             density = None
         if tune is None:
@@ -161,7 +173,7 @@ def fit(
             sampled = sample(model, start=start, sampler=sampler, **settings)
         posterior = posterior_of(spec, sampled, features["feature"].values)
         paths = draw_paths(spec, posterior, seed=seeds[2], cores=cores)
-    tree = as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes)
+    tree = as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes, numbers)
     tree["restarts"].attrs = {
         "n_tried": TRIED_PER_RESTART * n_restarts,
         "priors": scored_under,
@@ -170,6 +182,7 @@ def fit(
         "bayesphase_version": __version__,
         **record(spec),
         "sampler": sampler,
+        "mode": mode,
         "random_seed": random_seed,
     }
     return tree

@@ -5,7 +5,7 @@ nearest to the run. It is also the ratio of two normalising constants, of the po
 run and without it, and each of them is near normal, whatever lies between the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,7 @@ _DRAWS_PER_COORDINATE = 2
 
 # Log density (draw) of the posterior at points (draw, coordinate), up to a constant
 _Target = Callable[[np.ndarray], np.ndarray]
+_Added = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
 def log_predictive(without: xr.DataTree, with_it: xr.DataTree, run: str) -> tuple[float, float]:
@@ -43,27 +44,52 @@ def log_predictive(without: xr.DataTree, with_it: xr.DataTree, run: str) -> tupl
 
     Notes
     -----
+    As in `log_ratio`.
+    """
+    spec = recorded(with_it)
+    features = with_it["observed_data"].to_dataset()["features"]
+    rows = rows_of(features.sel(run=[run]), units_of=spec.rows)
+    return log_ratio(
+        without, with_it, lambda parameters: likelihood_of_rows(spec, rows, parameters)[:, 0]
+    )
+
+
+def log_ratio(without: xr.DataTree, with_it: xr.DataTree, added: _Added) -> tuple[float, float]:
+    """Log of how much larger the evidence of one fit is than that of another, to fewer data.
+
+    Parameters
+    ----------
+    without, with_it : DataTree
+        Fits of one model, priors included, to some data, and to these and others.
+    added : callable
+        Log density (draw), nats, of those others given the rest, under parameters by name
+        (draw, ...).
+
+    Returns
+    -------
+    value, error : float
+        As of `log_predictive`.
+
+    Notes
+    -----
     Bridge sampling (Meng & Wong 1996, Statistica Sinica 6, 831-860) between each posterior and a
     normal distribution with the moments of one half of its draws, by the other half, and the
     other way round. Draws in several modes are beyond it, and so are names of states that change
     within a fit.
     """
-    spec = recorded(with_it)
-    density = direct_density(spec)
+    density = direct_density(recorded(with_it))
     if density is None:
         return np.nan, np.nan
-    features = with_it["observed_data"].to_dataset()["features"]
-    rows = rows_of(features.sel(run=[run]), units_of=spec.rows)
 
-    def all_runs(u: np.ndarray) -> np.ndarray:
+    def all_data(u: np.ndarray) -> np.ndarray:
         return np.array([density(point)[0] for point in u])
 
-    def others(u: np.ndarray) -> np.ndarray:
-        return all_runs(u) - likelihood_of_rows(spec, rows, density.parameters(u))[:, 0]
+    def fewer(u: np.ndarray) -> np.ndarray:
+        return all_data(u) - added(density.parameters(u))
 
     rng = np.random.default_rng(0)  # for proposals: the same fits have the same answer
-    above = _log_constants(_coordinates(density, with_it), all_runs, rng)
-    below = _log_constants(_coordinates(density, without), others, rng)
+    above = _log_constants(_coordinates(density, with_it), all_data, rng)
+    below = _log_constants(_coordinates(density, without), fewer, rng)
     value = above - below
     return float(value.mean()), float(np.abs(value[0] - value[1]) / 2)
 

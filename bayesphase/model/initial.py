@@ -24,6 +24,9 @@ TRIED_PER_RESTART = 5
 _SHORT = 10
 _LONG = 500
 
+# nats apart that two climbs into the same mode may be, if they are near its top
+_SAME_HEIGHT = 0.1
+
 # checkpoints that k-means looks at: enough to place the centres, the climb does the rest
 _LOOKED_AT = 2000
 
@@ -48,9 +51,12 @@ def starting_points(
     """Modes of the posterior density found by EM, the best first.
 
     Half of the partitions are by what checkpoints look like (k-means), half by when they come
-    (random cuts in the time of a run). Of five times `n_restarts` partitions the best `n_restarts`
-    are climbed to the top. `cores` (all by default) is how many climbs are made at a time. `rows`
-    are laid out for `transition`, a chain as `transitions` describes it.
+    (random cuts in the time of a run). Of five times `n_restarts` partitions the most promising
+    `n_restarts` are climbed to the top: half of them the best, and half the best of those that are
+    not as high as one that is chosen, where there are any. Where data are few, the best mode is
+    found so often that another would never be seen otherwise. `cores` (all by default) is how many
+    climbs are made at a time. `rows` are laid out for `transition`, a chain as `transitions`
+    describes it.
 
     Raises
     ------
@@ -68,9 +74,20 @@ def starting_points(
         climbs.append(_Climb(observed, states, n_states, emission, transition))
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
-        best = sorted(climbs, key=lambda climb: -climb.log_density)[:n_restarts]
-        starts = list(pool.map(lambda climb: climb.run(_LONG).start(), best))
+        promising = _promising(climbs, n_restarts)
+        starts = list(pool.map(lambda climb: climb.run(_LONG).start(), promising))
     return sorted(starts, key=lambda start: -start.log_density)
+
+
+def _promising(climbs: list["_Climb"], n: int) -> list["_Climb"]:
+    """Choose the best half, and then the best of those that seem to be somewhere else."""
+    ranked = sorted(climbs, key=lambda climb: -climb.log_density)
+    chosen, rest = ranked[: n - n // 2], ranked[n - n // 2 :]
+    alike: list[_Climb] = []
+    for climb in rest:
+        near = min(abs(climb.log_density - other.log_density) for other in chosen)
+        (alike if near < _SAME_HEIGHT else chosen).append(climb)
+    return (chosen + alike)[:n]
 
 
 def _looks(observed: Observed) -> np.ndarray:

@@ -33,8 +33,14 @@ def _log_sum_exp(x: Any) -> float:
 
 
 @inner
-def filter_run(log_emission: Any, potentials: Any, gap_index: Any, filtered: Any) -> float:
-    """Log-likelihood of one run; `filtered` (row, state) becomes log p(z_t | y_1..t)."""
+def filter_run(
+    log_emission: Any, potentials: Any, gap_index: Any, filtered: Any, norms: Any
+) -> float:
+    """Log-likelihood of one run.
+
+    `filtered` (row, state) becomes log p(z_t | y_1..t), and `norms` (row) log p(y_t | y_1..t-1), up
+    to the first that is not finite.
+    """
     log_transition = potentials.log_transition
     n_rows, n_states = log_emission.shape
     joint = np.empty(n_states)
@@ -50,6 +56,7 @@ def filter_run(log_emission: Any, potentials: Any, gap_index: Any, filtered: Any
                 predicted = _log_sum_exp(joint)
             filtered[t, j] = predicted + log_emission[t, j]
         norm = _log_sum_exp(filtered[t])
+        norms[t] = norm
         log_likelihood += norm
         if not np.isfinite(norm):
             return log_likelihood
@@ -68,7 +75,7 @@ def smooth_run(
     """
     log_transition = potentials.log_transition
     n_rows, n_states = probs.shape
-    value = filter_run(log_emission, potentials, gap_index, probs)
+    value = filter_run(log_emission, potentials, gap_index, probs, np.empty(n_rows))
     expected[:] = 0.0
     if not np.isfinite(value):
         probs[:] = 0.0
@@ -101,7 +108,8 @@ def leave_one_out_run(log_emission: Any, potentials: Any, gap_index: Any, out: A
     log_transition = potentials.log_transition
     n_rows, n_states = log_emission.shape
     filtered = np.empty((n_rows, n_states))
-    if not np.isfinite(filter_run(log_emission, potentials, gap_index, filtered)):
+    # `out` is written over later
+    if not np.isfinite(filter_run(log_emission, potentials, gap_index, filtered, out)):
         out[:] = np.nan
         return
     message, sent = np.zeros(n_states), np.empty(n_states)
@@ -125,3 +133,10 @@ def leave_one_out_run(log_emission: Any, potentials: Any, gap_index: Any, out: A
                     joint[j] = move + log_emission[t, j] + message[j] - norm
                 sent[i] = _log_sum_exp(joint)
             message[:] = sent
+
+
+@inner
+def one_step_run(log_emission: Any, potentials: Any, gap_index: Any, out: Any) -> None:
+    """Log density of every row of a run given those before, NaN after the first of density 0."""
+    out[:] = np.nan
+    filter_run(log_emission, potentials, gap_index, np.empty(log_emission.shape), out)

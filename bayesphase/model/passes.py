@@ -19,7 +19,8 @@ from bayesphase.model.forward_backward import (
 )
 from bayesphase.model.innovations import Sums, add_up, finish, log_emission, new_sums
 from bayesphase.model.leave_one_out import leave_one_out_group
-from bayesphase.model.log_space import leave_one_out_run, smooth_run
+from bayesphase.model.log_space import leave_one_out_run, one_step_run, smooth_run
+from bayesphase.model.one_step import one_step_group
 from bayesphase.model.potentials import scaled
 from bayesphase.model.simd import LANES, inner, kernel
 
@@ -172,6 +173,25 @@ def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, 
                 by_row, place = _take_run(run, data, first, n_rows, lines, group)
                 rows = slice(layout.starts[run], layout.starts[run] + place.size)
                 leave_one_out_run(by_row, potentials, layout.gap_index[rows], out[rows])
+
+
+@kernel
+def one_step(data: Any, lines: Any, log_transition: Any, log_initial: Any, out: Any) -> None:
+    """Log densities (row) of each row given those of its run before; arguments as in `expect`."""
+    layout = data.layout
+    log_likelihood = np.empty(layout.lengths.shape[0])
+    potentials = scaled(log_transition, log_initial)
+    room = new_group(log_initial.shape[0], most_rows(layout))
+    for index in range(data.begins.shape[0] - 1):
+        together = layout.by_length[LANES * index : LANES * (index + 1)]
+        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        group = _filter(index, data, lines, potentials, room, log_likelihood)
+        one_step_group(index, group, potentials, layout, out)
+        for run in together:
+            if not np.isfinite(log_likelihood[run]):
+                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                rows = slice(layout.starts[run], layout.starts[run] + place.size)
+                one_step_run(by_row, potentials, layout.gap_index[rows], out[rows])
 
 
 @kernel

@@ -166,6 +166,46 @@ def likelihood_of_rows(
     return densities - unit
 
 
+def likelihood_of_stretches(
+    spec: Spec,
+    parameters: Mapping[str, np.ndarray],
+    starts: np.ndarray,
+    stops: np.ndarray,
+    *,
+    cores: int | None = None,
+) -> np.ndarray:
+    """Log density of stretches of runs, each given all that came before in its run, nats.
+
+    Parameters
+    ----------
+    spec : Spec
+    parameters : mapping
+        The model's variables, with dims (draw, ...).
+    starts, stops : ndarray (...)
+        First row of each stretch, and the row after its last; the same where it is empty.
+    cores : int or None
+        Threads to share the draws out over; all cores by default.
+
+    Returns
+    -------
+    ndarray (draw, ...)
+    """
+    observed = spec.emission.observe(spec.rows)
+    unit = lost_to_scaling(observed)
+    densities = np.zeros((len(next(iter(parameters.values()))), *starts.shape))
+    some = stops > starts
+    ends = np.stack([starts[some], stops[some]], axis=-1).ravel()
+
+    def one(draw: int, lines: Any, potentials: Any) -> None:
+        by_row = np.zeros(len(unit) + 1)  # the last stretch ends before a row that does not count
+        passes.one_step(observed.data, lines, *potentials, by_row[:-1])
+        by_row[:-1] -= unit
+        densities[draw][some] = np.add.reduceat(by_row, ends)[::2]
+
+    _under_each_draw(spec, observed, parameters, one, cores)
+    return densities
+
+
 def _with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
     """Put features into the order of the fit's; `rows_of` finds what else is wrong with them."""
     known = fit["observed_data"]["features"].indexes["feature"]

@@ -57,6 +57,25 @@ class Prior:
             ) from error
         return cls(distribution, **parameters)
 
+    def wider(self) -> "Prior | None":
+        """Return a prior that says half as much, or None if the distribution is another.
+
+        It has the square root of the density, up to a factor: of numbers, of logarithms of those
+        that are positive, of probabilities. Variances are doubled, and what counts as observations
+        is halved. Normal, half-normal, log-normal, gamma, inverse-gamma, beta and Dirichlet
+        distributions have one of the same family.
+        """
+        change = _WIDER.get((self.distribution, frozenset(self.parameters) - {"mu"}))
+        if change is None:
+            return None
+        kept = {name: value for name, value in self.parameters.items() if name == "mu"}
+        changed = {
+            name: change(np.asarray(value, np.float64))
+            for name, value in self.parameters.items()
+            if name != "mu"
+        }
+        return Prior(self.distribution, **kept, **changed)
+
     def build(self, name: str, dims: tuple[str, ...]) -> Any:
         """Add a variable of this distribution to the PyMC model in context.
 
@@ -73,6 +92,30 @@ class Prior:
                 f"the prior of {name!r} names {self.distribution!r}, which is no PyMC distribution"
             )
         return distribution(name, **self.parameters, dims=dims)
+
+
+def _doubled_variance(sigma: np.ndarray) -> np.ndarray:
+    return sigma * np.sqrt(2.0)
+
+
+def _halved(value: np.ndarray) -> np.ndarray:
+    return 0.5 * value
+
+
+def _halved_counts(concentration: np.ndarray) -> np.ndarray:
+    return 0.5 * (concentration + 1.0)
+
+
+# by distribution and the parameters that change
+_WIDER = {
+    ("Normal", frozenset({"sigma"})): _doubled_variance,
+    ("HalfNormal", frozenset({"sigma"})): _doubled_variance,
+    ("LogNormal", frozenset({"sigma"})): _doubled_variance,
+    ("Gamma", frozenset({"alpha", "beta"})): _halved,
+    ("InverseGamma", frozenset({"alpha", "beta"})): _halved,
+    ("Beta", frozenset({"alpha", "beta"})): _halved_counts,
+    ("Dirichlet", frozenset({"a"})): _halved_counts,
+}
 
 
 def certain(name: str, dims: tuple[str, ...], value: np.ndarray) -> Any:

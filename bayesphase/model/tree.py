@@ -28,9 +28,17 @@ def posterior_of(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Da
 
 
 def as_tree(
-    features: xr.DataArray, spec: Spec, paths: Paths, stats: xr.Dataset, modes: list[Start]
+    features: xr.DataArray,
+    spec: Spec,
+    paths: Paths,
+    stats: xr.Dataset,
+    modes: list[Start],
+    numbers: list[int],
 ) -> xr.DataTree:
-    """Put together what `bayesphase.fit` returns, but for its attributes."""
+    """Put together what `bayesphase.fit` returns, but for its attributes.
+
+    `numbers` are those of the `modes`, see `number_modes`.
+    """
     features = features.transpose("run", "step", "feature").rename("features")
     grid = (features.sizes["run"], features.sizes["step"])
     along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
@@ -56,11 +64,16 @@ def as_tree(
         coords={**chain_draw, "run": features["run"]},
         attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
     )
-    log_density = xr.DataArray(
-        [mode.log_density for mode in modes],
-        dims="restart",
+    restarts = xr.Dataset(
+        {
+            "log_density": (
+                "restart",
+                [mode.log_density for mode in modes],
+                {"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
+            ),
+            "mode": ("restart", numbers, {"long_name": "number of the mode", "units": "1"}),
+        },
         coords={"restart": np.arange(len(modes))},
-        attrs={"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
     )
     return xr.DataTree.from_dict(
         {
@@ -68,7 +81,7 @@ def as_tree(
             "paths": path_dataset,
             "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
             "sample_stats": _tidy_stats(stats, paths.ambiguity),
-            "restarts": log_density.to_dataset(name="log_density"),
+            "restarts": restarts,
             "residuals": _residuals(features, spec, paths).to_dataset(name="standardized"),
             "observed_data": _observed(features, spec),
         }

@@ -190,9 +190,10 @@ class OneState:
         spec = specify(features, 1, emission="gaussian", transition="sticky", priors=None)
         mean, scale = (spec.priors[name].parameters for name in ("mean", "scale"))
         self.values = features.values[..., 0]
-        centre, width = self.values.mean(), self.values.std()
+        centre, width = np.nanmean(self.values), np.nanstd(self.values)
         mu = centre + width * np.linspace(-2.0, 2.0, 801)[:, None]
         log_scale = np.log(width) + np.linspace(-1.5, 1.5, 801)[None, :]
+        self.mu, self.log_scale = mu, log_scale
         alpha, beta = float(np.squeeze(scale["alpha"])), float(np.squeeze(scale["beta"]))
         self.log_prior = norm.logpdf(mu, np.squeeze(mean["mu"]), np.squeeze(mean["sigma"]))
         self.log_prior = self.log_prior - alpha * log_scale - beta * np.exp(-log_scale)

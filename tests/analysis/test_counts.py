@@ -26,11 +26,19 @@ def fits():
 def known(monkeypatch):
     """Give evidences instead of estimating them: mapping of n_states to log and error."""
 
-    def give(table, believable=True):
+    def give(table, believable=True, wider=None, pareto_k=0.3):
         def canned(fit, **_):
             log, error = table[fit.attrs["n_states"]]
+            log_wider, error_wider = (wider or table)[fit.attrs["n_states"]]
             return xr.Dataset(
-                {"log_evidence": log, "mcse": error}, attrs={"believable": believable}
+                {
+                    "log_evidence": log,
+                    "mcse": error,
+                    "log_evidence_wider": log_wider,
+                    "mcse_wider": error_wider,
+                    "pareto_k": pareto_k,
+                },
+                attrs={"believable": believable},
             )
 
         monkeypatch.setattr(counts, "log_evidence", canned)
@@ -78,8 +86,8 @@ def test_the_verdict_says_how_sure_it_is(fits, known):
     assert table.attrs["believable"] is True
     assert table.attrs["verdict"] == (
         "3 states are the most probable, with probability 1.00. More than 3 were not tried: they "
-        "may be more probable still. It depends on the priors of the parameters: compare fits "
-        "under at least two."
+        "may be more probable still. Under wider priors it is 3, with probability 1.00. The number "
+        "does not depend on which of these priors is used."
     )
     known({1: (-50.0, 0.1), 2: (0.3, 0.1), 3: (0.0, 0.1)}, believable=False)
     table = state_counts(fits)
@@ -87,6 +95,32 @@ def test_the_verdict_says_how_sure_it_is(fits, known):
     assert table.attrs["verdict"].startswith(
         "Do not trust this yet: the evidence of 1, 2, 3 is not sure. 2 states are the most "
         "probable, with probability 0.57, which does not settle it."
+    )
+
+
+def test_the_number_under_wider_priors_is_told(fits, known):
+    logs = {1: (-5.0, 0.1), 2: (0.0, 0.1), 3: (-5.0, 0.1)}
+    wider = {1: (-5.0, 0.1), 2: (-9.0, 0.1), 3: (-13.0, 0.3)}
+    known(logs, wider=wider)
+    table = state_counts(fits)
+    odds = np.exp([-5.0, -9.0, -13.0])
+    np.testing.assert_allclose(table["probability_wider"], odds / odds.sum())
+    np.testing.assert_allclose(table["log_evidence_mcse_wider"], [0.1, 0.1, 0.3])
+    assert table.attrs["verdict"].endswith(
+        "Under wider priors it is 1, with probability 0.98. The number depends on the prior."
+    )
+    known(logs, wider=wider, pareto_k=0.8)
+    table = state_counts(fits)
+    assert table.attrs["verdict"].endswith(
+        "Do not trust that: priors of 1, 2, 3 states are too far apart for these draws (k-hat "
+        "above 0.7). Fit them as a variant."
+    )
+    known(logs, wider={k: (np.nan, np.nan) for k in logs}, pareto_k=np.nan)
+    table = state_counts(fits)
+    assert table["probability_wider"].isnull().all()
+    np.testing.assert_allclose(table["probability"].sum(), 1.0)
+    assert table.attrs["verdict"].endswith(
+        "Under wider priors it is not known: compare fits under at least two."
     )
 
 

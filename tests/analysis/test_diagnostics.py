@@ -12,6 +12,8 @@ INVARIANT = [
     "number of switches in a run",
     "first switch in a run",
     "last switch in a run",
+    "number of states in a run",
+    "share of a run in one state",
 ]
 PARAMETERS = ["initial_probs", "transition_probs", "mean", "scale"]
 STATISTICS = ["r_hat", "ess_bulk", "ess_tail"]
@@ -61,7 +63,7 @@ def renamed(fit, order, chain):
 def test_a_good_fit(fit):
     table = diagnose(fit)
     assert table["quantity"].values.tolist() == INVARIANT + PARAMETERS
-    assert table["label_invariant"].values.tolist() == [True] * 5 + [False] * 4
+    assert table["label_invariant"].values.tolist() == [True] * 7 + [False] * 4
     assert table.attrs["believable"] is True
     said = table.attrs["verdict"]
     assert said.startswith("The sampler has converged. The chains agree on everything that does")
@@ -94,12 +96,14 @@ def test_statistics_are_those_of_arviz(fit):
 def test_switches_are_those_of_loops_over_paths():
     fit = sampled(synthetic_fit(n_chains=2, n_draws=40, n_states=4, jitter=9.0, missing=0.3))
     state = fit["paths"]["state"].values
-    found = np.zeros((3, *state.shape[:3]))
+    found = np.zeros((5, *state.shape[:3]))
     for c, d, r in np.ndindex(state.shape[:3]):
         path = state[c, d, r]
         path = path[path >= 0]
         at = np.flatnonzero(np.diff(path))
-        found[:, c, d, r] = len(at), *((at[0], at[-1] + 1) if len(at) else 2 * [len(path)])
+        visits = np.unique(path, return_counts=True)[1]
+        ends = (at[0], at[-1] + 1) if len(at) else 2 * [len(path)]
+        found[:, c, d, r] = len(at), *ends, len(visits), visits.max() / len(path)
     table = diagnose(fit)
     for name, values in zip(INVARIANT[2:], found, strict=True):
         ds = xr.Dataset({"x": (("chain", "draw", "run"), values)})
@@ -158,7 +162,23 @@ def test_chains_with_other_boundaries(fit):
         "number of switches in a run",
         "first switch in a run",
         "last switch in a run",
+        "number of states in a run",
+        "share of a run in one state",
     }
+
+
+def test_chains_whose_switches_agree_but_for_one_in_the_middle():
+    """As many switches, the first and the last at the same steps, in other states meanwhile."""
+    paths = np.zeros((4, 400, 2, 40), int)
+    paths[..., 10:30], paths[..., 30:] = 1, 2
+    paths[..., 15:20] = 0
+    paths[3, ..., 15:20], paths[3, ..., 20:25] = 1, 0
+    paths[3, ..., 20:22] = 1
+    table = diagnose(sampled(fit_from_paths(paths)))
+    r_hat = table["r_hat"]
+    assert r_hat.sel(quantity=INVARIANT[2:5]).isnull().all()
+    assert r_hat.sel(quantity="share of a run in one state") > R_HAT_APART
+    assert table.attrs["believable"] is False
 
 
 def test_chains_that_never_move_from_different_places(fit):

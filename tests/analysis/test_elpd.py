@@ -10,6 +10,7 @@ from closed_forms import NormalMean, OneState, UnknownMean, one_state, quietly
 from synthetic import synthetic_fit
 
 import bayesphase as bp
+from bayesphase.analysis._elpd import smoothed
 
 UNITS = ["run", "checkpoint"]
 
@@ -152,6 +153,25 @@ def test_units_that_can_not_be_left_out_are_named():
     with pytest.warns(UserWarning, match=r"1 of 3 runs \('seed1'\) have a variance .* above 0\.4"):
         result = bp.waic(spoiled())
     assert result.warning
+
+
+@pytest.mark.parametrize("spread", [10.0, 1e4])
+def test_weights_that_one_draw_has_all_of_are_not_called_good(spread):
+    """Older versions of ArviZ do so where the others' are 0 to the last digit."""
+    rng = np.random.default_rng(1)
+    logs = xr.DataArray(rng.normal(size=(2, 500, 3)), dims=("chain", "draw", "run"))
+    logs[..., 1] *= spread
+    logs[..., 2] = -7.0
+    smooth, pareto_k = smoothed(logs)
+    assert pareto_k[0] < 0.7
+    assert not pareto_k[1] <= 0.7
+    assert pareto_k[2] == -np.inf
+    assert np.isfinite(smooth).all()
+    fit = synthetic_fit(n_draws=500)
+    logs[..., 2] = logs[..., 0]
+    fit["log_likelihood"]["run_log_likelihood"].values[:] = -100.0 + logs.values
+    with pytest.warns(UserWarning, match=r"\('seed1'\) have a Pareto k-hat"):
+        bp.loo(fit)
 
 
 def test_checkpoints_are_counted_by_run(two_states_fit):

@@ -19,14 +19,20 @@ def log_evidence(values, *, initial, transition, priors):
     values: (step). initial, transition: concentrations (state) and (state, state_next). priors: for
     each state mu and sigma of the normal mean, alpha and beta of the inverse-gamma scale.
     """
+    _, logs = by_path(values, initial=initial, transition=transition, priors=priors)
+    return float(logsumexp(logs))
+
+
+def by_path(values, *, initial, transition, priors):
+    """All paths (path, step), and log p(values, path) of each; arguments as in `log_evidence`."""
     n_states = len(initial)
 
     @cache
     def of_state(k, steps):
         return _log_marginal(values[list(steps)], *priors[k])
 
-    logs = []
-    for path in product(range(n_states), repeat=len(values)):
+    logs, paths = [], list(product(range(n_states), repeat=len(values)))
+    for path in paths:
         log = _log_polya(np.bincount([path[0]], minlength=n_states), initial)
         if n_states == 1:
             log = 0.0
@@ -37,7 +43,7 @@ def log_evidence(values, *, initial, transition, priors):
         for k in range(n_states):
             log += of_state(k, tuple(np.flatnonzero(np.array(path) == k).tolist()))
         logs.append(log)
-    return float(logsumexp(logs))
+    return np.array(paths), np.array(logs)
 
 
 def _log_polya(counts, a):

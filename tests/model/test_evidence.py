@@ -43,7 +43,8 @@ def fitted(values, n_states, *, draws=1500, priors=None, random_seed=2):
     )
 
 
-def exact(fit):
+def model_of(fit):
+    """Arguments of `exact_evidence`."""
     spec = recorded(fit)
 
     def each(name, key):
@@ -52,12 +53,16 @@ def exact(fit):
 
     mean = [each("mean", k) for k in ("mu", "sigma")]
     scale = [each("scale", k) for k in ("alpha", "beta")]
-    return exact_evidence.log_evidence(
-        fit["observed_data"]["features"].values.ravel(),
-        initial=np.asarray(spec.priors["initial_probs"].parameters["a"]),
-        transition=np.asarray(spec.priors["transition_probs"].parameters["a"]),
-        priors=list(zip(*mean, *scale, strict=True)),
-    )
+    return {
+        "values": fit["observed_data"]["features"].values.ravel(),
+        "initial": np.asarray(spec.priors["initial_probs"].parameters["a"]),
+        "transition": np.asarray(spec.priors["transition_probs"].parameters["a"]),
+        "priors": list(zip(*mean, *scale, strict=True)),
+    }
+
+
+def exact(fit):
+    return exact_evidence.log_evidence(**model_of(fit))
 
 
 def estimated(fit, **options):
@@ -105,6 +110,47 @@ def test_it_is_the_sum_over_all_paths(values, n_states, priors, n_renumberings):
     # one part in a hundred, but where a few checkpoints are cut in three
     assert found.relative_error < (0.01 if n_states == 1 else 0.05)
     assert abs(found.log_evidence - exact(fit)) < 3.5 * found.relative_error
+
+
+def under_wider_priors(fit):
+    """The same draws, said to be of a fit under priors that say half as much."""
+    other, attrs = fit.copy(), dict(fit.attrs)
+    wider = {name: repr(prior.wider()) for name, prior in recorded(fit).priors.items()}
+    other.attrs = {**attrs, "priors": wider}
+    return other
+
+
+@pytest.mark.parametrize(
+    ("values", "n_states", "priors"),
+    [(APART, 1, None), (APART, 2, None), (APART, 2, BY_STATE), (ALIKE, 2, None)],
+    ids=["one", "two", "by state", "alike"],
+)
+def test_under_wider_priors_it_is_the_sum_over_all_paths(values, n_states, priors):
+    fit = fitted(values, n_states, priors=priors)
+    found = estimated(fit)
+    ratio = np.exp(found.wider)
+    error = ratio.std() / ratio.mean() / np.sqrt(0.3 * ratio.size)
+    value = found.log_evidence + np.log(ratio.mean())
+    expected = exact(under_wider_priors(fit))
+    if n_states == 1:
+        assert abs(expected - exact(fit)) > 0.3  # it is no small matter
+    assert abs(value - expected) < 4.0 * np.hypot(error, found.relative_error)
+    assert error < 0.1
+
+
+def test_under_wider_priors_it_is_that_of_a_fit_under_these():
+    data = bp.simulate(n_states=2, n_runs=2, n_steps=60, n_features=2, random_seed=1)["features"]
+    fit = bp.fit(data, 2, emission="autoregressive", random_seed=1, progressbar=False)
+    priors = {name: prior.wider() for name, prior in recorded(fit).priors.items()}
+    other = bp.fit(
+        data, 2, emission="autoregressive", priors=priors, random_seed=2, progressbar=False
+    )
+    one, table = estimated(other), bp.log_evidence(fit, random_seed=1)
+    assert float(table["pareto_k"]) < 0.7
+    assert float(table["mcse_wider"]) < 0.1
+    error = np.hypot(float(table["mcse_wider"]), one.relative_error)
+    assert abs(float(table["log_evidence_wider"]) - one.log_evidence) < 4.0 * error
+    assert abs(float(table["log_evidence"]) - one.log_evidence) > 8.0 * error
 
 
 @pytest.mark.slow

@@ -70,6 +70,17 @@ def test_the_best_comes_first():
     assert densities == sorted(densities, reverse=True)
 
 
+def test_a_second_mode_is_seen_however_often_the_best_is_found():
+    """The middle of three groups goes with either of the others, one way being less probable."""
+    rng = np.random.default_rng(0)
+    values = np.repeat([0.0, 4.0, 8.6], 4) + 0.3 * rng.normal(size=12)
+    rows = rows_of(grid(values.reshape(1, 12, 1)))
+    densities = np.array([start.log_density for start in find(rows, 2, n_restarts=12)])
+    assert (densities > densities[0] - 0.1).sum() >= 6
+    gaps = densities[0] - densities
+    assert ((gaps > 0.1) & (gaps < 3.0)).any()
+
+
 def test_the_same_seed_finds_the_same_modes():
     rows, _ = easy()
     one, same, other = (find(rows, 4, n_restarts=2, seed=seed) for seed in (1, 1, 2))

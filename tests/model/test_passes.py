@@ -17,6 +17,7 @@ from bayesphase.model.emissions import (
     StudentT,
 )
 from bayesphase.model.forward_backward import forward_backward
+from bayesphase.model.lanes import end_to_end
 from bayesphase.model.leave_one_out import leave_one_out
 from bayesphase.model.lines import flat_lines
 from bayesphase.model.rows import rows_of
@@ -146,3 +147,18 @@ def test_paths_and_densities_are_those_of_the_general_kernels(emission, kind, un
     passes.leave_one_out(observed.data, *given, out)
     expected = leave_one_out(log_emission, *given[1:], rows.layout)
     np.testing.assert_allclose(out, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("rare", [0.1, 1e-150])
+@every_case
+def test_one_step_predictions_add_up_to_the_likelihood_of_every_beginning(
+    emission, kind, uneven, rare
+):
+    rows, observed, _, given, log_emission = problem(emission, **kind, uneven=uneven, rare=rare)
+    out = np.empty(len(rows.values))
+    passes.one_step(observed.data, *given, out)
+    for start, length in zip(rows.layout.starts, rows.layout.lengths, strict=True):
+        for n in (1, 2, length // 2, length):
+            beginning = log_emission[start : start + n]
+            whole = forward_backward(beginning, *given[1:], end_to_end([n])).log_likelihood[0]
+            np.testing.assert_allclose(out[start : start + n].sum(), whole, rtol=1e-9, atol=1e-9)

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import xarray as xr
+from test_rows import grid
 
 import bayesphase as bp
 from bayesphase.model.emissions import Gaussian
 from bayesphase.model.forward_backward import forward_backward
+from bayesphase.model.pointwise import likelihood_of_rows, likelihood_of_stretches
 from bayesphase.model.rows import rows_of
+from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky
 
 
@@ -120,3 +123,47 @@ def test_other_runs_that_can_not_be_used_are_named(fitted, others):
         bp.run_log_likelihood(fitted, others[:1, :1])
     with pytest.raises(ValueError, match="cores must be at least 1, got 0"):
         bp.run_log_likelihood(fitted, others, cores=0)
+
+
+@pytest.mark.parametrize("transition", ["sticky", "continuous_time"])
+@pytest.mark.parametrize("emission", ["gaussian", "autoregressive"])
+def test_stretches_are_the_likelihood_over_that_of_what_came_before(emission, transition):
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(2, 9, 2)).cumsum(axis=1)
+    values[0, 3, 1] = values[1, 4] = np.nan
+    features = grid(values, step=[0, 1, 2, 4, 5, 8, 9, 13, 14])
+    spec = specify(features, 2, emission=emission, transition=transition, priors=None)
+    n, shape = 3, (3, 2, 2)
+    drawn = {name: np.exp(rng.normal(size=shape)) for name in spec.emission.dims}
+    drawn |= {"initial_probs": rng.dirichlet([1, 1], n)}
+    drawn |= {"transition_probs": rng.dirichlet([1, 1], (n, 2))}
+    drawn |= {"rates": np.exp(rng.normal(-2, 1, shape)) * (1 - np.eye(2))}
+    # of the first run, which has nine rows, and of the second, which has eight
+    starts, stops = np.array([[0, 9], [2, 11], [3, 9]]), np.array([[9, 17], [8, 12], [3, 10]])
+    found = likelihood_of_stretches(spec, drawn, starts, stops, cores=1)
+
+    def of_beginning(run, n):
+        rows = np.flatnonzero(spec.rows.run == run)[:n]
+        beginning = features.isel(run=[run], step=slice(int(spec.rows.step[rows[-1]]) + 1))
+        rows = rows_of(beginning, units_of=spec.rows)
+        return likelihood_of_rows(spec, rows, drawn)[:, 0]
+
+    np.testing.assert_allclose(found[:, 0, 0], of_beginning(0, 9))
+    np.testing.assert_allclose(found[:, 0, 1], of_beginning(1, 8))
+    np.testing.assert_allclose(found[:, 1, 0], of_beginning(0, 8) - of_beginning(0, 2))
+    np.testing.assert_allclose(found[:, 1, 1], of_beginning(1, 3) - of_beginning(1, 2))
+    np.testing.assert_array_equal(found[:, 2, 0], 0.0)
+
+
+def test_a_run_of_density_0_leaves_the_others_as_they_are():
+    features = grid(np.tile([[0.0], [1.0], [2.0]], (2, 1, 1)))
+    spec = specify(features, 1, emission="gaussian", transition="sticky", priors=None)
+    one = np.ones((1, 1))
+    drawn = {"initial_probs": one, "transition_probs": one[None]}
+    drawn |= {"mean": one[None], "scale": one[None]}
+    clean = likelihood_of_stretches(spec, drawn, np.array([0, 3]), np.array([3, 6]))
+    spec.rows.values[0] = np.inf
+    with np.errstate(all="ignore"):
+        found = likelihood_of_stretches(spec, drawn, np.array([0, 3]), np.array([3, 6]))
+    assert not np.isfinite(found[0, 0])
+    assert found[0, 1] == clean[0, 1]

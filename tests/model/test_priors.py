@@ -65,3 +65,37 @@ def test_unknown_variables_and_things_that_are_no_prior():
         choose(defaults, {"means": Prior("Normal")})
     with pytest.raises(TypeError, match=r"prior of 'mean' must be a bayesphase.Prior, .* got 3.0"):
         choose(defaults, {"mean": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("prior", "positive"),
+    [
+        (Prior("Normal", mu=[1.0, 2.0], sigma=0.3), False),
+        (Prior("HalfNormal", sigma=0.3), True),
+        (Prior("LogNormal", mu=0.5, sigma=1.2), True),
+        (Prior("Gamma", alpha=1.0, beta=3.0), True),
+        (Prior("InverseGamma", alpha=2.0, beta=[0.2, 0.4]), True),
+        (Prior("Beta", alpha=21.0, beta=1.0), False),
+        (Prior("Dirichlet", a=[21.0, 1.0, 0.5]), False),
+    ],
+)
+def test_a_wider_prior_has_the_square_root_of_the_density(prior, positive):
+    rng = np.random.default_rng(1)
+    points = rng.dirichlet(np.ones(3), 6)
+    if prior.distribution != "Dirichlet":
+        points = points[:, :2]
+    logs = []
+    for one in (prior, prior.wider()):
+        distribution = getattr(pm, one.distribution).dist(**one.parameters)
+        value = pm.logp(distribution, points).eval()
+        if positive and one.distribution != "HalfNormal":  # it is of numbers, the others of logs
+            value = value + np.log(points)
+        logs.append(value)
+    left = logs[1] - 0.5 * logs[0]
+    np.testing.assert_allclose(left, np.broadcast_to(left[0], left.shape), atol=1e-12)
+    assert not np.allclose(logs[0] - logs[0][0], logs[1] - logs[1][0])
+
+
+def test_not_every_prior_has_a_wider_one():
+    assert Prior("Normal", mu=0.0, tau=2.0).wider() is None
+    assert Prior("Weibull", alpha=1.0, beta=2.0).wider() is None
