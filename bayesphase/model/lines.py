@@ -94,7 +94,9 @@ def _lines(family: Any, location: Any, scale: Any, rate: Any) -> Any:
 
 def pull_back(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> Any:
     """Gradients of the log-likelihood in `location`, log scale and log rate (state, feature)."""
-    raise TypeError("for compiled code")
+    if isinstance(family, Plain):
+        return _pull_back_constants(sums, lines)
+    return _pull_back_lines(family, sums, lines, location, rate)
 
 
 @overload(pull_back, jit_options=OPTIONS)
