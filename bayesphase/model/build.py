@@ -35,9 +35,11 @@ def build_model(
     features : DataArray (run, step, feature)
         NaN where missing.
     n_states : int
-    emission : {"gaussian", "student_t", "random_walk", "autoregressive", "quadratic_drift"} or object
-        Family of p(features | state): `bayesphase.Gaussian`, `bayesphase.StudentT`,
-        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive`, `bayesphase.QuadraticDrift`.
+    emission : str or emission object
+        Family of p(features | state), by its name or as an object: "gaussian", "student_t",
+        "random_walk", "autoregressive" or "quadratic_drift"; `bayesphase.Gaussian`,
+        `bayesphase.StudentT`, `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or
+        `bayesphase.QuadraticDrift`.
     transition : {"sticky", "left_to_right", "continuous_time"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
         `bayesphase.ContinuousTime`.

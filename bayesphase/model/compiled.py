@@ -211,7 +211,8 @@ def _add_lines(point: Any, slopes: Any, frame: Any, priors: Any, gradient: Any) 
 # What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
 # every number, flat and in the order of their names here, after a head: the length of the block,
 # the numbers of states and features, the kind of line, and where each array begins and the last
-# ends. Those that vectors are read from come first: they start with a cache line. `tails` holds the degrees of freedom and the constant of the innovations.
+# ends. Those that vectors are read from come first: they start with a cache line. `tails` holds
+# the degrees of freedom and the constant of the innovations.
 _ARRAYS = (
     *("values", "observed", "previous", "gap_class", "begins", "place"),
     *Layout._fields,

@@ -259,9 +259,9 @@ class QuadraticDrift(Linear):
     curvature, nearly a power law are each one phase. It does not matter what time it is, only
     where the feature is. The first value of a run is conditioned on.
 
-    `drift`, `slope` and `curvature` (state, feature) are per median gap and 0, 1 and 2 powers of the
-    feature; `scale` (state, feature) is per square root of the gap. Features are best standardized:
-    the priors hold slopes and curvatures small for values of the size that the features have.
+    `drift`, `slope` and `curvature` (state, feature) are per median gap, `slope` and `curvature`
+    also per power of the feature; `scale` (state, feature) is per square root of the gap. Features
+    are best standardized: powers are of values as they are, not of distances from a mean.
 
     Parameters
     ----------
@@ -351,5 +351,6 @@ def _begun(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 EMISSIONS: dict[str, type[Linear]] = {
-    family.name: family for family in (Gaussian, StudentT, RandomWalk, AutoRegressive, QuadraticDrift)
+    family.name: family
+    for family in (Gaussian, StudentT, RandomWalk, AutoRegressive, QuadraticDrift)
 }

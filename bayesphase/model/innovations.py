@@ -2,8 +2,8 @@
 
 Given its state, a feature is normal or Student-t about a line, intercept + slope * previous value,
 or a parabola, whose coefficients may differ by the gap since the last observation: that is every
-family of `emissions`. Features are scaled and in lane order (see `lanes`), one feature per row of the array,
-with missing ones 0.
+family of `emissions`. Features are scaled and in lane order (see `lanes`), one feature per row of
+the array, with missing ones 0.
 """
 
 from typing import Any, NamedTuple
@@ -65,9 +65,9 @@ class Constants(NamedTuple):
 class Lines(NamedTuple):
     """The lines that features vary about, all (gap, state, feature), and the tails.
 
-    A feature is intercept + slope * previous + bend * previous² + scale * e, with e standard normal,
-    or Student-t with `df` degrees of freedom where that is not 0; `bend` is empty where lines are
-    straight. `log_norm` is the logarithm of the constant factor of the density of e.
+    A feature is intercept + slope * previous + bend * previous² + scale * e, with e standard
+    normal, or Student-t with `df` degrees of freedom where that is not 0; `bend` is empty where
+    lines are straight. `log_norm` is the logarithm of the constant factor of the density of e.
     """
 
     intercept: np.ndarray
@@ -209,7 +209,9 @@ def _log_normal(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> Non
 
 
 @kernel
-def _log_any(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+def _log_any(  # noqa: C901  # a call in the loop over rows costs more than the rest of it
+    data: Any, first: int, n_rows: int, lines: Any, out: Any
+) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
     n_states, n_features = lines.scale.shape[1:]
     df = lines.df
@@ -329,7 +331,9 @@ def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) ->
 
 
 @inner
-def _add_up_even(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
+def _add_up_even(  # noqa: C901  # as above
+    data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any
+) -> None:
     """Add up where all gaps are the same, eight rows at a time."""
     presence, n_columns, df = data.observed, data.place.shape[0], lines.df
     n_states, n_features = lines.scale.shape[1:]
@@ -423,6 +427,4 @@ def finish(sums: Any, n_features: int) -> Any:
             for k in range(n_states):
                 for d in range(n_features):
                     out[i, gap, k, d] = total(load(sums, (i, gap, k, d, 0)))
-    return Sums(
-        out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9]
-    )
+    return Sums(out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9])

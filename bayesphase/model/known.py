@@ -84,10 +84,30 @@ class Anchored:
         current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
         """M-step of the chain; transitions (gap and what is known, state, state)."""
-        by_gap = np.zeros((self._n_gaps, *expected_transitions.shape[1:]))
-        if len(expected_transitions) == len(self._gap):  # else none is known yet, and all are 0
-            np.add.at(by_gap, self._gap, expected_transitions)
+        by_gap = self._by_gap(expected_transitions)
         return self._chain.maximise(by_gap, first_states, current)
+
+    def _by_gap(self, transitions: np.ndarray) -> np.ndarray:
+        """Add up transitions (gap and what is known, state, state) by the gap (gap) alone."""
+        by_gap = np.zeros((self._n_gaps, *transitions.shape[1:]))
+        if len(transitions) == len(self._gap):  # else none is known yet, and all are 0
+            np.add.at(by_gap, self._gap, transitions)
+        return by_gap
+
+    def free(self, parameters: Parameters) -> dict[str, Any]:
+        """Values of the free variables."""
+        return self._chain.free(parameters)
+
+    def named(self, free: Parameters) -> dict[str, Any]:
+        """Parameters from values of the free variables."""
+        return self._chain.named(free)
+
+    def counts(
+        self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
+    ) -> dict[str, Any]:
+        """Say what is known of each free variable; see `Sticky.counts`."""
+        by_gap = self._by_gap(expected_transitions)
+        return self._chain.counts(parameters, by_gap, first_states)
 
     def jitter(
         self, rng: np.random.Generator, parameters: Parameters, size: float

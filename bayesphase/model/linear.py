@@ -100,9 +100,9 @@ class Linear(ABC):
 
     def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
         """Return location, scale, rate and bend (state, feature) of the scaled features."""
-        location, scale, *rate = (parameters[name] for name in self.dims)
+        location, scale, *others = (parameters[name] for name in self.dims)
         location = (location - series.location) / series.spread
-        rate = rate[0] if rate else np.ones(scale.shape)
+        rate = others[0] if others else np.ones(scale.shape)
         return location, scale / series.spread, rate, np.zeros(scale.shape)
 
     def lines(self, parameters: Parameters, observed: Observed) -> Any:
@@ -124,8 +124,8 @@ class Linear(ABC):
         series = observed.series
         unit = self._unit * self._size(series) / series.spread
         best = maximise(self.kind, expected.sums, observed.family.gaps, self._shape, unit)
-        values = series.location + series.spread * best.location, series.spread * best.scale
-        values = (*values, best.rate, best.bend / series.spread)
+        location = series.location + series.spread * best.location
+        values = location, series.spread * best.scale, best.rate, best.bend / series.spread
         return dict(zip(self.dims, values, strict=False)), best.log_prior
 
     def jitter(

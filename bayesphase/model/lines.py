@@ -105,7 +105,9 @@ def pull_back(family: Any, sums: Any, lines: Any, location: Any, rate: Any) -> A
 
     That of the rate is in its logarithm, for a reversion.
     """
-    raise TypeError("for compiled code")
+    if isinstance(family, Plain):
+        return _pull_back_constants(sums, lines)
+    return _pull_back_lines(family, sums, lines, location, rate)
 
 
 @overload(pull_back, jit_options=OPTIONS)

@@ -64,12 +64,15 @@ class Masked:
         if self._first is None:
             priors["initial_probs"] = Prior("Dirichlet", a=np.ones(n_states))
         if self._broken.any():
-            ordered = np.take_along_axis(self._counts, self._order, axis=1)
-            left = ordered[:, ::-1].cumsum(axis=1)[:, ::-1] - ordered
-            priors["transition_sticks"] = Prior(
-                "Beta", alpha=ordered[self._broken], beta=left[self._broken]
-            )
+            taken, left = self._taken_and_left(self._counts)
+            priors["transition_sticks"] = Prior("Beta", alpha=taken, beta=left)
         return priors
+
+    def _taken_and_left(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How much of `counts` (state, state) each stick (stick) has, and all that come after."""
+        ordered = np.take_along_axis(counts, self._order, axis=1)
+        left = ordered[:, ::-1].cumsum(axis=1)[:, ::-1] - ordered
+        return ordered[self._broken], left[self._broken]
 
     def build(self, priors: Mapping[str, Prior], n_states: int) -> dict[str, Any]:
         """Add the variables of `dims`, and the sticks, to the PyMC model in context."""
@@ -113,6 +116,39 @@ class Masked:
         left = ordered[:, ::-1].cumsum(axis=1)[:, ::-1]
         return ordered[self._broken] / left[self._broken]
 
+    def free(self, parameters: Parameters) -> dict[str, Any]:
+        """Values of the free variables."""
+        free = {}
+        if self._first is None:
+            free["initial_probs"] = parameters["initial_probs"]
+        if self._broken.any():
+            free["transition_sticks"] = self._to_sticks(parameters["transition_probs"])
+        return free
+
+    def named(self, free: Parameters) -> dict[str, Any]:
+        """Parameters from values of the free variables, each (..., state) or (..., stick)."""
+        some = next(iter(free.values()))
+        batch, n_states = some.shape[:-1], len(self._allowed)
+        initial = free.get("initial_probs", np.eye(n_states)[self._first or 0])
+        probs = self._allowed.astype(float)
+        if self._broken.any():
+            sticks = free["transition_sticks"]
+            each = [self._from_sticks(s, np) for s in sticks.reshape(-1, sticks.shape[-1])]
+            probs = np.reshape(each, (*batch, *probs.shape))
+        return {
+            "initial_probs": np.broadcast_to(initial, (*batch, n_states)),
+            "transition_probs": np.broadcast_to(probs, (*batch, n_states, n_states)),
+        }
+
+    def counts(
+        self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
+    ) -> dict[str, Any]:
+        """Say what is known of each free variable; see `Sticky.counts`."""
+        return {
+            "initial_probs": first_states,
+            "transition_sticks": self._taken_and_left(expected_transitions.sum(axis=0)),
+        }
+
     def log_potentials(self, parameters: Parameters, xp: Any) -> tuple[Any, Any]:
         """Log-transitions (gap, state, state), one gap, and log-initial probabilities (state).
 
@@ -145,13 +181,13 @@ class Masked:
     def jitter(
         self, rng: np.random.Generator, parameters: Parameters, size: float
     ) -> dict[str, np.ndarray]:
-        """Move probabilities by about `size` on the log scale; the sticks are among the result."""
+        """Move probabilities by about `size` on the log scale; free ones are among the result."""
         moved = {}
         for name in self.dims:
             factor = np.exp(size * rng.normal(size=parameters[name].shape))
             product = parameters[name] * factor
             moved[name] = product / product.sum(axis=-1, keepdims=True)
-        return {**moved, "transition_sticks": self._to_sticks(moved["transition_probs"])}
+        return {**moved, **self.free(moved)}
 
 
 def _log(probs: Any, possible: np.ndarray, xp: Any) -> Any:

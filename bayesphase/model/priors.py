@@ -118,6 +118,32 @@ _WIDER = {
 }
 
 
+def parameter(
+    priors: Mapping[str, Prior], name: str, key: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return a parameter of the prior of a variable, in the variable's shape.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit the shape, is not finite, or not positive and no mean.
+    """
+    value = np.asarray(priors[name].parameters[key], np.float64)
+    try:
+        full = np.broadcast_to(value, shape)
+    except ValueError:
+        raise ValueError(
+            f"the prior of {name!r} has {key} of shape {value.shape}, which does not fit the "
+            f"variable's {shape}"
+        ) from None
+    if not np.isfinite(value).all() or (key != "mu" and (value <= 0).any()):
+        raise ValueError(
+            f"the prior of {name!r} has {key} = {value.tolist()}, expected "
+            f"{'finite' if key == 'mu' else 'positive'} numbers"
+        )
+    return full
+
+
 def certain(name: str, dims: tuple[str, ...], value: np.ndarray) -> Any:
     """Add a variable that is known for certain to the PyMC model in context."""
     import pymc as pm

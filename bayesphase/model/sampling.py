@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayesphase._compat import to_datatree
 from bayesphase.model.compiled import compiled, compiled_copy
-from bayesphase.model.density import DirectDensity
+from bayesphase.model.density import CompiledDensity, DirectDensity
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -139,9 +139,10 @@ def sample_direct(
 def _for_nutpie(density: DirectDensity) -> Any:
     """Hand a density to nutpie.
 
-    nutpie calls the compiled code without Python in between where it is told its address, in the
-    class that it keeps a compiled PyMC model in. Should a later version have another such class,
-    it is given a Python function instead, which it takes in a public and slower way.
+    nutpie calls compiled code without Python in between where it is told its address, in the class
+    that it keeps a compiled PyMC model in. Should a later version have another such class, or the
+    density not be compiled as a whole, it is given a Python function instead, which it takes in a
+    public and slower way.
     """
     from nutpie.compiled_pyfunc import from_pyfunc
 
@@ -154,6 +155,8 @@ def _for_nutpie(density: DirectDensity) -> Any:
     try:
         from nutpie.compile_pymc import CompiledPyMCModel
 
+        if not isinstance(density, CompiledDensity):
+            raise TypeError("only a compiled density has an address")
         known = {
             "_n_dim": density.n_dim,
             "_shapes": dict(zip(names, shapes, strict=True)),

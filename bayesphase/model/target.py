@@ -156,12 +156,9 @@ class Target:
 
 
 def free_variables(spec: Spec, parameters: Parameters) -> dict[str, np.ndarray]:
-    """Values of what PyMC's model samples: a step of size 0 on the way that chains start."""
-    rng = np.random.default_rng(0)
-    return {
-        **spec.emission.jitter(rng, parameters, 0.0),
-        **spec.transition.jitter(rng, parameters, 0.0),
-    }
+    """Values of what PyMC's model samples."""
+    emission = {name: parameters[name] for name in spec.emission.dims}
+    return {**spec.transition.free(parameters), **emission}
 
 
 def _pymc_parts(spec: Spec, feature: np.ndarray) -> tuple[Any, ...]:

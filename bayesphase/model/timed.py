@@ -120,8 +120,8 @@ class Timed:
         """M-step, by an EM of its own with the path in continuous time as what is missing.
 
         Given its ends, the path over a gap has expected numbers of switches and expected times in
-        each state, which are derivatives of the transition matrix (Hobolth & Jensen 2005,
-        doi:10.2202/1544-6115.1127); rates are then gamma. Steps are taken until they are small.
+        each state (Hobolth & Jensen 2005, doi:10.2202/1544-6115.1127); rates are then gamma. Steps
+        are taken until they are small.
 
         Parameters
         ----------
@@ -156,13 +156,21 @@ class Timed:
 
     def _better(self, rates: np.ndarray, expected: np.ndarray, beta: float) -> np.ndarray:
         """Rates that fit the `expected` transitions (gap, state, state) better than the given."""
+        switches, times = self._path(rates, expected)
+        better = (self._shape + switches) / (beta + times)
+        np.fill_diagonal(better, 0.0)
+        return better
+
+    def _path(self, rates: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of switches (state, state), and times (state, 1) in each state, to be expected.
+
+        They are derivatives of the transition matrix, given the `expected` transitions (gap, state,
+        state).
+        """
         matrices = self._matrices(rates, self.gaps)
         weights = np.divide(expected, matrices, out=np.zeros_like(matrices), where=matrices > 0)
         slope = exponential.derivative(rates, self.gaps, weights)
-        switches, times = rates * slope, slope.diagonal()
-        better = (self._shape + switches) / (beta + times[:, None])
-        np.fill_diagonal(better, 0.0)
-        return better
+        return rates * slope, slope.diagonal()[:, None]
 
     def jitter(
         self, rng: np.random.Generator, parameters: Parameters, size: float
@@ -172,9 +180,41 @@ class Timed:
             parameters[name] * np.exp(size * rng.normal(size=parameters[name].shape))
             for name in ("initial_probs", "rates")
         )
+        moved = self._parameters(initial / initial.sum(), rates)
+        return {**moved, **self.free(moved)}
+
+    def free(self, parameters: Parameters) -> dict[str, Any]:
+        """Values of the free variables."""
+        rates = parameters["rates"]
         free = rates[~np.eye(len(rates), dtype=bool)]
-        return {**self._parameters(initial / initial.sum(), rates), "switch_rates": free}
+        return {"initial_probs": parameters["initial_probs"], "switch_rates": free}
+
+    def named(self, free: Parameters) -> dict[str, Any]:
+        """Parameters from values of the free variables, each (..., state) or (..., switch)."""
+        initial, switches = free["initial_probs"], free["switch_rates"]
+        off = ~np.eye(initial.shape[-1], dtype=bool)
+        rates = np.zeros((*initial.shape, initial.shape[-1]))
+        rates[..., off] = switches
+        return self._parameters(initial, rates)
+
+    def counts(
+        self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
+    ) -> dict[str, Any]:
+        """Say what is known of each free variable; see `Sticky.counts`.
+
+        Of rates it is how often a path in continuous time is expected to switch, and how long it
+        could have.
+        """
+        rates = parameters["rates"]
+        off = ~np.eye(len(rates), dtype=bool)
+        path = np.broadcast_arrays(*self._path(rates, expected_transitions))
+        return {
+            "initial_probs": first_states,
+            "switch_rates": np.stack([counts[off] for counts in path]),
+        }
 
     def _parameters(self, initial: np.ndarray, rates: np.ndarray) -> dict[str, np.ndarray]:
-        probs = self._matrices(rates, np.array([self.median]))[0]
+        gap = np.array([self.median])
+        each = [self._matrices(r, gap)[0] for r in rates.reshape(-1, *rates.shape[-2:])]
+        probs = np.reshape(each, rates.shape)
         return {"initial_probs": initial, "rates": rates, "transition_probs": probs}

@@ -8,7 +8,8 @@
 - `exchangeable(n_states)` (state): whose names mean nothing, so that they can be renumbered;
 - `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
 - `build(priors, n_states)`: adds the variables to the PyMC model in context;
-- `log_potentials(parameters, xp)`, `maximise(...)` and `jitter(...)` as in `Sticky`.
+- `free(parameters)`: values of the free variables, by name; `named(free)` undoes it;
+- `log_potentials(parameters, xp)`, `counts(...)`, `maximise(...)` and `jitter(...)` as in `Sticky`.
 
 A known state makes of any chain one that respects it; see `known`.
 """
@@ -114,6 +115,31 @@ class Sticky:
     def log_potentials(self, parameters: Parameters, xp: Any) -> tuple[Any, Any]:
         """Log-transitions (gap, state, state), one gap, and log-initial probabilities (state)."""
         return xp.log(parameters["transition_probs"])[None], xp.log(parameters["initial_probs"])
+
+    def free(self, parameters: Parameters) -> dict[str, Any]:
+        """Values of the free variables."""
+        return {name: parameters[name] for name in self.dims}
+
+    def named(self, free: Parameters) -> dict[str, Any]:
+        """Parameters from values of the free variables, each (..., state)."""
+        return dict(free)
+
+    def counts(
+        self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Say what is known of each free variable, in the form that its prior in `conjugate` takes.
+
+        Parameters
+        ----------
+        parameters : mapping
+        expected_transitions : ndarray (gap, state, state)
+        first_states : ndarray (state)
+            Expected number of runs that start in each state, both under these parameters.
+        """
+        return {
+            "initial_probs": first_states,
+            "transition_probs": expected_transitions.sum(axis=0),
+        }
 
     def maximise(
         self,

@@ -14,7 +14,7 @@ from tests.benchmarks.peers import installed
 from tests.benchmarks.report import Settings, complain, duration, show
 
 SIZES = ("L",)
-# enough for a smallest effective sample size of 400 where there are no more states than the data have
+# enough for a smallest effective sample size of 400, unless there are more states than in the data
 _DRAWS, _TUNE = 150, 100
 
 

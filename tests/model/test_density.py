@@ -96,7 +96,12 @@ FAMILIES = [
 
 @pytest.mark.parametrize(
     ("emission", "even"),
-    [*((family, False) for family in FAMILIES), (FAMILIES[3], True), (FAMILIES[5], True), (FAMILIES[9], True)],
+    [
+        *((family, False) for family in FAMILIES),
+        (FAMILIES[3], True),
+        (FAMILIES[5], True),
+        (FAMILIES[9], True),
+    ],
 )
 def test_families_have_the_density_of_the_pymc_model(emission, even):
     """Even gaps and nothing missing, and the opposite: the two have kernels of their own."""
