@@ -98,9 +98,9 @@ display(counts["log_evidence"].to_pandas().round(0))
 display(gain.to_pandas().round(0))
 
 # %% [markdown]
-# Log evidence and its gains, in nats: each further state is worth thousands, under every family. So the
-# probability of the largest number that we tried is 1, whatever that number is. This is not how a
-# number that the data determine looks. It says that none of the four kinds of states is how these
+# Log evidence and its gains, in nats: each further state is worth thousands, under every family. So
+# the probability of the largest number that we tried is 1, whatever that number is. This is not how
+# a number that the data determine looks. It says that none of the four kinds of states is how these
 # metrics really move within a phase, and that with thousands of checkpoints of 14 features the
 # smallest misfit is worth another state. The residuals tell where the misfit is: given the phases,
 # successive checkpoints should not be correlated, and are.
