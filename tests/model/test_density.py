@@ -2,14 +2,21 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy.optimize import check_grad
 
 import bayesphase as bp
 from bayesphase.model.build import build_from
 from bayesphase.model.density import direct_density
-from bayesphase.model.emissions import AutoRegressive, QuadraticDrift, RandomWalk, StudentT
+from bayesphase.model.emissions import (
+    AutoRegressive,
+    Gaussian,
+    QuadraticDrift,
+    RandomWalk,
+    StudentT,
+)
 from bayesphase.model.spec import specify
-from bayesphase.model.transitions import Sticky
+from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky
 
 
 def _features(*, n_runs=3, n_steps=40, n_features=2, missing=0.0, ragged=False, seed=0):
@@ -121,6 +128,54 @@ def test_families_have_the_density_of_the_pymc_model(emission, even):
     u = rng.normal(size=near.n_dim)
     there = density(density.unconstrained(near.parameters(u)))[0]
     np.testing.assert_allclose(near(u)[0], there, rtol=1e-12)
+
+
+CHAINS = [
+    Sticky(),
+    Sticky(allowed=((True, True, False), (True, True, True), (False, True, True))),
+    LeftToRight(),
+    LeftToRight(skip=True),
+    ContinuousTime(),
+]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("transition", CHAINS, ids=repr)
+@pytest.mark.parametrize("emission", [Gaussian(), QuadraticDrift(df=5.0)], ids=repr)
+def test_every_chain_has_the_density_of_the_pymc_model(emission, transition, known):
+    """With uneven gaps and missing values, whatever part of it is compiled."""
+    features = _uneven(_features(n_steps=20, missing=0.2))
+    known_states = None
+    if known:
+        known_states = xr.full_like(features.isel(feature=0, drop=True), -1.0)
+        known_states[0, 0], known_states[0, 12], known_states[2, 7] = 0, 2, 1
+    spec = specify(
+        features,
+        3,
+        emission=emission,
+        transition=transition,
+        priors=None,
+        known_states=known_states,
+    )
+    density = direct_density(spec)
+    rng = np.random.default_rng(1)
+    x = 0.3 * rng.normal(size=density.n_dim)
+    value, gradient = density(x)
+    expected_value, expected_gradient = _pymc_value_and_gradient(spec, features, x)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-9)
+    np.testing.assert_allclose(
+        gradient, expected_gradient, rtol=1e-7, atol=1e-8 * np.abs(expected_gradient).max()
+    )
+    near = density.around(density.parameters(x))
+    u = 0.3 * rng.normal(size=near.n_dim)
+    parameters = near.parameters(u)
+    np.testing.assert_allclose(near.unconstrained(parameters), u, atol=1e-7)
+    np.testing.assert_allclose(
+        near(u)[0], density(density.unconstrained(parameters))[0], rtol=1e-10
+    )
+    assert check_grad(lambda u: near(u)[0], lambda u: near(u)[1], u) < 1e-3 * np.linalg.norm(
+        near(u)[1]
+    )
 
 
 def test_gradient_is_that_of_the_value():
