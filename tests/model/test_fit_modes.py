@@ -14,8 +14,8 @@ from bayesphase.model.spec import specify
 
 # three groups, and two states: the one in the middle goes with either of the others
 RNG = np.random.default_rng(0)
-GROUPS = np.repeat([0, 1, 2], 4)
-VALUES = np.array([0.0, 4.0, 8.6])[GROUPS] + 0.3 * RNG.normal(size=12)
+GROUPS = np.repeat([0, 1, 2], 5)  # with fewer, chains wander from one to the other
+VALUES = np.array([0.0, 4.0, 8.6])[GROUPS] + 0.3 * RNG.normal(size=len(GROUPS))
 TWO_WAYS = {"late": (GROUPS > 1).astype(int), "early": (GROUPS > 0).astype(int)}
 
 
@@ -29,7 +29,7 @@ def nearest(paths):
     distance = {}
     for name, way in TWO_WAYS.items():
         different = (paths != way).sum(axis=-1)
-        distance[name] = np.minimum(different, 12 - different)
+        distance[name] = np.minimum(different, len(way) - different)
     return np.where(distance["early"] < distance["late"], "early", "late")
 
 
@@ -52,7 +52,7 @@ def test_weights_are_the_sums_over_the_paths_of_each_mode(fits):
         own = nearest(fits[name]["paths"]["most_likely"].values)
         exact = np.exp(logsumexp(logs[which == own]) - logsumexp(logs))
         row = table.sel(mode=name)
-        assert 0.2 < exact < 0.8
+        assert 0.1 < exact < 0.9
         assert float(row["mcse"]) < 0.02
         # paths that are near neither are in no mode, and hold a hundredth or two
         assert abs(float(row["probability"]) - exact) < 0.02 + 3.0 * float(row["mcse"])
