@@ -55,6 +55,21 @@ class _Levels(Linear):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Tailed(Linear):
+    """Innovations are Student-t with `df` degrees of freedom, or normal where that is None."""
+
+    df: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        check_df(self.df)
+
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations."""
+        return self.df
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gaussian(_Levels):
     """Independent normal features: y[row, d] ~ Normal(mean[z, d], scale[z, d]).
 
@@ -86,7 +101,7 @@ class Gaussian(_Levels):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentT(_Levels):
+class StudentT(_Tailed, _Levels):
     """Independent features with heavy tails, so that outliers need no state of their own.
 
     y[row, d] ~ StudentT(df, mean[z, d], scale[z, d]); otherwise as `Gaussian`.
@@ -97,20 +112,11 @@ class StudentT(_Levels):
         Degrees of freedom; positive.
     """
 
-    df: float = 4.0
     name: ClassVar[str] = "student_t"
-
-    def __post_init__(self) -> None:  # noqa: D105
-        check_df(self.df)
-
-    @property
-    def tails(self) -> float | None:
-        """Degrees of freedom of the innovations."""
-        return self.df
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomWalk(Linear):
+class RandomWalk(_Tailed):
     """Features that drift: a random walk whose drift and noise belong to the phase.
 
     The change of a feature over a gap g since it was last observed, in units of the median gap
@@ -126,18 +132,9 @@ class RandomWalk(Linear):
         Degrees of freedom of the innovations e; None for normal ones.
     """
 
-    df: float | None = 4.0
     name: ClassVar[str] = "random_walk"
     kind: ClassVar[int] = WALK
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"drift": _STATE_FEATURE, "scale": _STATE_FEATURE}
-
-    def __post_init__(self) -> None:  # noqa: D105
-        check_df(self.df)
-
-    @property
-    def tails(self) -> float | None:
-        """Degrees of freedom of the innovations."""
-        return self.df
 
     def series(self, rows: Rows) -> Series:
         """Return the changes of the features."""
@@ -163,7 +160,7 @@ class RandomWalk(Linear):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoRegressive(Linear):
+class AutoRegressive(_Tailed):
     """Features that return to the level of their phase, at its rate and with its noise.
 
     An Ornstein-Uhlenbeck process (Uhlenbeck & Ornstein 1930, doi:10.1103/PhysRev.36.823) seen at
@@ -184,7 +181,6 @@ class AutoRegressive(Linear):
     differences : {0, 1}
     """
 
-    df: float | None = 4.0
     differences: int = 0
     name: ClassVar[str] = "autoregressive"
     kind: ClassVar[int] = REVERSION
@@ -195,14 +191,9 @@ class AutoRegressive(Linear):
     }
 
     def __post_init__(self) -> None:  # noqa: D105
-        check_df(self.df)
+        super().__post_init__()
         if self.differences not in (0, 1):
             raise ValueError(f"differences must be 0 or 1, got {self.differences!r}")
-
-    @property
-    def tails(self) -> float | None:
-        """Degrees of freedom of the innovations."""
-        return self.df
 
     def _reverting(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
         """Return what goes back to its level, and how it lags."""
@@ -249,7 +240,7 @@ class AutoRegressive(Linear):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadraticDrift(Linear):
+class QuadraticDrift(_Tailed):
     """Features that drift as fast as where they are says: one law of motion for each phase.
 
     The change of a feature y over a gap g since it was last observed, in units of the median gap
@@ -269,7 +260,6 @@ class QuadraticDrift(Linear):
         Degrees of freedom of the innovations e; None for normal ones.
     """
 
-    df: float | None = 4.0
     name: ClassVar[str] = "quadratic_drift"
     kind: ClassVar[int] = CURVE
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -278,14 +268,6 @@ class QuadraticDrift(Linear):
         "slope": _STATE_FEATURE,
         "curvature": _STATE_FEATURE,
     }
-
-    def __post_init__(self) -> None:  # noqa: D105
-        check_df(self.df)
-
-    @property
-    def tails(self) -> float | None:
-        """Degrees of freedom of the innovations."""
-        return self.df
 
     @property
     def positive(self) -> dict[str, bool]:
@@ -300,13 +282,12 @@ class QuadraticDrift(Linear):
         """Give the default priors: the drift is of the size of changes, wherever a feature is."""
         series = self.series(rows)
         _, pace = location_and_spread(series.values / series.gap, series.observed)
-        powers = {"drift": 0, "slope": 1, "curvature": 2}
+        width = LOCATION_SPREADS * pace
         return {
-            **super().priors(rows),
-            **{
-                name: Prior("Normal", mu=0.0, sigma=LOCATION_SPREADS * pace / series.spread**power)
-                for name, power in powers.items()
-            },
+            "drift": Prior("Normal", mu=0.0, sigma=width),
+            "scale": self._scale_prior(series),
+            "slope": Prior("Normal", mu=0.0, sigma=width / series.spread),
+            "curvature": Prior("Normal", mu=0.0, sigma=width / series.spread**2),
         }
 
     def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:

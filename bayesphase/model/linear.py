@@ -91,12 +91,14 @@ class Linear(ABC):
         """Give the default priors for these data."""
         series = self.series(rows)
         location, scale, *rate = self.dims
-        unit = self._unit * self._size(series)
         defaults = {
             location: Prior("Normal", mu=series.location, sigma=LOCATION_SPREADS * series.spread),
-            scale: Prior("InverseGamma", alpha=self._shape, beta=unit),
+            scale: self._scale_prior(series),
         }
         return defaults | {name: Prior("LogNormal", **RATE_PRIOR) for name in rate}
+
+    def _scale_prior(self, series: Series) -> Prior:
+        return Prior("InverseGamma", alpha=self._shape, beta=self._unit * self._size(series))
 
     def scaled(self, parameters: Parameters, series: Series) -> tuple[np.ndarray, ...]:
         """Return location, scale, rate and bend (state, feature) of the scaled features."""
