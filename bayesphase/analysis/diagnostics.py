@@ -32,8 +32,8 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
     What does not depend on how states are numbered comes first, because only if that has converged
     is there a posterior whose states could be numbered: the log density, each run's log-likelihood,
     how often the path switches, when it first and last does, how many states it visits and how much
-    of the run the commonest takes. The parameters of the numbered
-    states follow, each variable by its worst element.
+    of the run the commonest takes. The parameters of the numbered states follow, each variable by
+    its worst element.
 
     Parameters
     ----------

@@ -42,8 +42,7 @@ class Evidence(NamedTuple):
     without; `n_renumberings` of the states that were accounted for; `label_overlap`, the share of
     density that exchanging two states leaves where that was neglected; `wider` (chain, draw), how
     much larger the log density (nats) of the draws is under priors that say half as much, see
-    `Prior.wider`, or None where that is
-    not known.
+    `Prior.wider`, or None where that is not known.
     """
 
     log_evidence: float

@@ -217,8 +217,7 @@ def _log_any(  # noqa: C901  # a call in the loop over rows costs more than the 
     df = lines.df
     inverse, constant = 1.0 / lines.scale, lines.log_norm - np.log(lines.scale)
     offset, pull, bend = lines.intercept * inverse, lines.slope * inverse, lines.bend
-    line, uneven = np.empty((5, LANES)), data.gap_class.shape[0] > 0
-    line[4] = 0.0
+    line, uneven = np.zeros((5, LANES)), data.gap_class.shape[0] > 0
     bent = bend.shape[0] > 0
     for row in range(0, n_rows + LANES, LANES):
         for k in range(n_states):
@@ -235,16 +234,15 @@ def _log_any(  # noqa: C901  # a call in the loop over rows costs more than the 
                         if bent:
                             line[4, lane] = bend[gap, k, d] * inverse[gap, k, d]
                     z = load(values, (at,)) * load(line, (0, 0)) - load(line, (1, 0))
-                    norm, reach = load(line, (2, 0)), load(line, (3, 0))
+                    norm, reach, turn = load(line, (2, 0)), load(line, (3, 0)), load(line, (4, 0))
                 else:
                     z = load(values, (at,)) * inverse[0, k, d] - offset[0, k, d]
                     norm, reach = fill(constant[0, k, d]), fill(pull[0, k, d])
-                    if bent:
-                        store(line, (4, 0), fill(bend[0, k, d] * inverse[0, k, d]))
+                    turn = fill(bend[0, k, d] * inverse[0, k, d]) if bent else fill(0.0)
                 if data.previous.shape[0] > 0:
                     x = load(data.previous, (at,))
                     if bent:
-                        reach = reach + x * load(line, (4, 0))
+                        reach = reach + x * turn
                     z = z - x * reach
                 if df > 0.0:
                     part = log(z * z * (1.0 / df) + 1.0) * (-0.5 * (df + 1.0))

@@ -146,44 +146,48 @@ def _for_nutpie(density: DirectDensity) -> Any:
     """
     from nutpie.compiled_pyfunc import from_pyfunc
 
-    # draws are kept as they are and turned into parameters all at once
-    names, shapes = ["u"], [(density.n_dim,)]
-
     def start(seed: int) -> np.ndarray:
         return density.start(np.random.default_rng(seed))
 
-    try:
-        from nutpie.compile_pymc import CompiledPyMCModel
+    if isinstance(density, CompiledDensity):
+        try:
+            return _by_address(density, start)
+        except (ImportError, TypeError):
+            pass
+    return from_pyfunc(
+        density.n_dim,
+        make_logp_fn=lambda: density,
+        make_expand_fn=lambda *seeds: lambda u: {"u": u},
+        expanded_dtypes=[np.dtype("float64")],
+        expanded_shapes=[(density.n_dim,)],
+        expanded_names=["u"],
+        make_initial_point_fn=start,
+    )
 
-        if not isinstance(density, CompiledDensity):
-            raise TypeError("only a compiled density has an address")
-        known = {
-            "_n_dim": density.n_dim,
-            "_shapes": dict(zip(names, shapes, strict=True)),
-            "dims": {},
-            "_coords": {},
-            "compiled_logp_func": compiled(plain=density.plain),
-            "compiled_expand_func": compiled_copy(),
-            "initial_point_func": start,
-            "shared_data": {},
-            "user_data": density.block,
-            "n_expanded": density.n_dim,
-            "shape_info": (names, [slice(density.n_dim)], shapes),
-        }
-        fields = dataclasses.fields(CompiledPyMCModel)
-        if not set(known) <= {field.name for field in fields}:
-            raise ImportError("nutpie keeps compiled models in another way")
-        return CompiledPyMCModel(**{field.name: known.get(field.name) for field in fields})
-    except (ImportError, TypeError):
-        return from_pyfunc(
-            density.n_dim,
-            make_logp_fn=lambda: density,
-            make_expand_fn=lambda *seeds: lambda u: {"u": u},
-            expanded_dtypes=[np.dtype("float64")],
-            expanded_shapes=shapes,
-            expanded_names=names,
-            make_initial_point_fn=start,
-        )
+
+def _by_address(density: CompiledDensity, start: Callable[[int], np.ndarray]) -> Any:
+    """Make what nutpie keeps a compiled model in; ImportError or TypeError if it has changed."""
+    from nutpie.compile_pymc import CompiledPyMCModel
+
+    # draws are kept as they are and turned into parameters all at once
+    names, shapes = ["u"], [(density.n_dim,)]
+    known = {
+        "_n_dim": density.n_dim,
+        "_shapes": dict(zip(names, shapes, strict=True)),
+        "dims": {},
+        "_coords": {},
+        "compiled_logp_func": compiled(plain=density.plain),
+        "compiled_expand_func": compiled_copy(),
+        "initial_point_func": start,
+        "shared_data": {},
+        "user_data": density.block,
+        "n_expanded": density.n_dim,
+        "shape_info": (names, [slice(density.n_dim)], shapes),
+    }
+    fields = dataclasses.fields(CompiledPyMCModel)
+    if not set(known) <= {field.name for field in fields}:
+        raise ImportError("nutpie keeps compiled models in another way")
+    return CompiledPyMCModel(**{field.name: known.get(field.name) for field in fields})
 
 
 def _unconstraining(model: "pm.Model") -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
