@@ -54,6 +54,16 @@ def _pymc_value_and_gradient(spec, features, x):
     return function(pm.blocking.RaveledVars(x, layout))
 
 
+def _assert_as_in_pymc(density, spec, features, x, *, value=1e-9, slope=1e-7, least=1e-8):
+    """Compare value and gradient at `x`, the latter also in shares of its largest element."""
+    found, gradient = density(x)
+    expected, expected_gradient = _pymc_value_and_gradient(spec, features, x)
+    np.testing.assert_allclose(found, expected, rtol=value)
+    np.testing.assert_allclose(
+        gradient, expected_gradient, rtol=slope, atol=least * np.abs(expected_gradient).max()
+    )
+
+
 REPLACED = {
     "mean": bp.Prior("Normal", mu=0.3, sigma=2.0),
     "scale": bp.Prior("InverseGamma", alpha=np.array([3.0, 4.0]), beta=0.7),
@@ -79,12 +89,7 @@ def test_value_and_gradient_are_those_of_the_pymc_model(options, n_states, prior
     rng = np.random.default_rng(1)
     for _ in range(2):
         x = rng.normal(size=density.n_dim)
-        value, gradient = density(x)
-        expected_value, expected_gradient = _pymc_value_and_gradient(spec, features, x)
-        np.testing.assert_allclose(value, expected_value, rtol=1e-10)
-        np.testing.assert_allclose(
-            gradient, expected_gradient, rtol=1e-8, atol=1e-9 * np.abs(expected_gradient).max()
-        )
+        _assert_as_in_pymc(density, spec, features, x, value=1e-10, slope=1e-8, least=1e-9)
 
 
 FAMILIES = [
@@ -118,12 +123,7 @@ def test_families_have_the_density_of_the_pymc_model(emission, even):
     rng = np.random.default_rng(1)
     for size in (0.3, 1.0):
         x = size * rng.normal(size=density.n_dim)
-        value, gradient = density(x)
-        expected_value, expected_gradient = _pymc_value_and_gradient(spec, features, x)
-        np.testing.assert_allclose(value, expected_value, rtol=1e-9)
-        np.testing.assert_allclose(
-            gradient, expected_gradient, rtol=1e-7, atol=1e-8 * np.abs(expected_gradient).max()
-        )
+        _assert_as_in_pymc(density, spec, features, x)
     near = density.around(density.parameters(x))
     u = rng.normal(size=near.n_dim)
     there = density(density.unconstrained(near.parameters(u)))[0]
@@ -160,12 +160,7 @@ def test_every_chain_has_the_density_of_the_pymc_model(emission, transition, kno
     density = direct_density(spec)
     rng = np.random.default_rng(1)
     x = 0.3 * rng.normal(size=density.n_dim)
-    value, gradient = density(x)
-    expected_value, expected_gradient = _pymc_value_and_gradient(spec, features, x)
-    np.testing.assert_allclose(value, expected_value, rtol=1e-9)
-    np.testing.assert_allclose(
-        gradient, expected_gradient, rtol=1e-7, atol=1e-8 * np.abs(expected_gradient).max()
-    )
+    _assert_as_in_pymc(density, spec, features, x)
     near = density.around(density.parameters(x))
     u = 0.3 * rng.normal(size=near.n_dim)
     parameters = near.parameters(u)
