@@ -72,9 +72,10 @@ def demo(
     console.print(
         "A switch is the step of the first checkpoint in the next phase: median and 90% interval, "
         "given the sequence of phases that is most probable, with probability p. Runs may come "
-        "back to a phase. How many phases there really were is another question: constant means "
-        "cut a smooth drift into as many slices as they are allowed, and take checkpoints that "
-        "drift for independent ones, which makes intervals too narrow."
+        "back to a phase. A phase is a law of motion of the weights: how fast metrics drift, "
+        "depending on where they are, and how noisily. Intervals are right if the model is: where "
+        "a verdict calls it too sure, they are too narrow. How many phases there really were is "
+        "another question (notebooks/02_how_many_phases)."
     )
     console.print(f"Fits and figures are in {output}/:")
     for path in written:

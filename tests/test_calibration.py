@@ -63,6 +63,7 @@ def test_boundary_intervals_cover_at_the_rate_they_state(capsys):
         fit = bp.fit(
             data["features"],
             N_STATES,
+            emission="gaussian",
             priors=PRIORS,
             random_seed=seed,
             draws=500,

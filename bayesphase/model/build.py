@@ -19,7 +19,7 @@ def build_model(
     features: xr.DataArray,
     n_states: int,
     *,
-    emission: str | Emission = "gaussian",
+    emission: str | Emission = "quadratic_drift",
     transition: str | Transition = "sticky",
     priors: Mapping[str, Prior] | None = None,
     known_states: xr.DataArray | None = None,

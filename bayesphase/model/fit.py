@@ -32,7 +32,7 @@ def fit(
     features: xr.DataArray,
     n_states: int,
     *,
-    emission: str | Emission = "gaussian",
+    emission: str | Emission = "quadratic_drift",
     transition: str | Transition = "sticky",
     priors: Mapping[str, Prior] | None = None,
     known_states: xr.DataArray | None = None,
@@ -182,6 +182,8 @@ def fit(
         "bayesphase_version": __version__,
         **record(spec),
         "sampler": sampler,
+        "tune": tune,
+        "target_accept": target_accept,
         "mode": mode,
         "random_seed": random_seed,
     }

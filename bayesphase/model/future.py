@@ -60,7 +60,7 @@ class Future:
             "draws": whole["posterior"].sizes["draw"],
             "chains": whole["posterior"].sizes["chain"],
             "n_restarts": whole["restarts"].sizes["restart"],
-            "sampler": whole.attrs["sampler"],
+            **{name: whole.attrs[name] for name in ("sampler", "tune", "target_accept")},
             **settings,
         }
         self.n_draws = self._settings["draws"] * self._settings["chains"]

@@ -140,9 +140,9 @@ def test_a_single_model_has_all_the_weight(fits):
 def test_folds_of_different_sizes_are_pointed_out():
     x = bp.simulate(n_states=1, n_runs=4, n_steps=15, n_features=1, random_seed=2)["features"]
     settings = {"draws": 200, "tune": 100, "chains": 2, "n_restarts": 2, "progressbar": False}
-    fit = bp.fit(x, 1, random_seed=1, **settings)
-    each = quietly(bp.kfold, x, 1, random_seed=1, **settings)
-    halves = quietly(bp.kfold, x, 1, folds=2, random_seed=1, **settings)
+    fit = bp.fit(x, 1, emission="gaussian", random_seed=1, **settings)
+    each = quietly(bp.kfold, x, 1, emission="gaussian", random_seed=1, **settings)
+    halves = quietly(bp.kfold, x, 1, emission="gaussian", folds=2, random_seed=1, **settings)
     loo = quietly(bp.loo, fit)
     table = bp.compare({"loo": loo, "kfold": each})
     # two estimates of one quantity

@@ -188,7 +188,9 @@ def simulated(n_states, random_seed):
 
 @pytest.fixture(scope="module")
 def one_fit():
-    return bp.fit(simulated(2, 1), 2, draws=300, random_seed=1, progressbar=False)
+    return bp.fit(
+        simulated(2, 1), 2, emission="gaussian", draws=300, random_seed=1, progressbar=False
+    )
 
 
 def test_an_evidence_that_can_be_believed(one_fit):
@@ -237,6 +239,7 @@ def test_the_number_that_data_were_drawn_from_is_found(n_states, random_seed):
     fits = bp.fit_range(
         features,
         range(1, 5),
+        emission="gaussian",
         variants={"default": {}, "wide": {"priors": wide}},
         draws=500,
         random_seed=1,

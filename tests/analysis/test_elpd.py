@@ -216,7 +216,7 @@ def test_errors(function, conjugate_fit):
 
 def test_loo_of_a_real_fit_equals_quadrature():
     features = one_state()
-    fit = bp.fit(features, 1, random_seed=1, progressbar=False)
+    fit = bp.fit(features, 1, emission="gaussian", random_seed=1, progressbar=False)
     np.testing.assert_allclose(quietly(bp.loo, fit).elpd_i, OneState(features).loo(), atol=0.08)
 
 
@@ -230,16 +230,18 @@ def test_loo_equals_fits_without_the_unit():
     features = data["features"]
     spec_priors = _priors(features)
     settings = {"priors": spec_priors, "draws": 2000, "progressbar": False}
-    fit = bp.fit(features, 2, random_seed=1, **settings)
+    fit = bp.fit(features, 2, emission="gaussian", random_seed=1, **settings)
     by_run, by_checkpoint = quietly(bp.loo, fit), quietly(bp.loo, fit, by="checkpoint")
     exact, last = [], []
     for run in range(8):
-        rest = bp.fit(features.drop_isel(run=run), 2, random_seed=2, **settings)
+        rest = bp.fit(
+            features.drop_isel(run=run), 2, emission="gaussian", random_seed=2, **settings
+        )
         density = bp.run_log_likelihood(rest, features.isel(run=[run]))
         exact.append(_log_mean_exp(density.values))
         shorter = features.copy()
         shorter[run, -1] = np.nan
-        rest = bp.fit(shorter, 2, random_seed=3, **settings)
+        rest = bp.fit(shorter, 2, emission="gaussian", random_seed=3, **settings)
         whole, part = (bp.run_log_likelihood(rest, x.isel(run=[run])) for x in (features, shorter))
         last.append(_log_mean_exp((whole - part).values))
     sure = by_run.pareto_k.values < 0.7

@@ -45,7 +45,7 @@ def features():
 
 @pytest.fixture(scope="module")
 def fitted(features):
-    return bp.fit(features, 1, random_seed=1, progressbar=False)
+    return bp.fit(features, 1, emission="gaussian", random_seed=1, progressbar=False)
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
@@ -84,7 +84,7 @@ def test_it_is_what_fits_to_the_past_say(features, fitted):
     seeds = np.random.SeedSequence(7).generate_state(2)
     for seed, (origin, runs) in zip(seeds, {3: [0, 2], 41: [0, 1, 2]}.items(), strict=True):
         past = features.isel(run=runs).where(features["step"] <= origin)
-        settings = {**QUICK, "tune": None, "draws": 500, "random_seed": int(seed)}
+        settings = {**QUICK, "draws": 500, "random_seed": int(seed)}
         fit = bp.fit(past, 1, priors=priors, **{**model, **settings})
         till = features.isel(run=runs)
         last = int(np.flatnonzero(features["step"] == origin)[0]) + 2
@@ -101,7 +101,7 @@ def test_a_block_far_from_all_before_is_predicted_exactly():
     """Where a phase begins, the mean of its density over the draws is no estimate."""
     features = one_state(3)
     features[1, 8:] += 6.0
-    fitted = bp.fit(features, 1, random_seed=1, progressbar=False)
+    fitted = bp.fit(features, 1, emission="gaussian", random_seed=1, progressbar=False)
     result = bp.lfo(fitted, horizon=4, n_origins=1, min_steps=8, random_seed=1, progressbar=False)
     truth = exact(features, result, 4)
     assert result.elpd_i["bridged"].values.tolist() == [False, True, False]
@@ -113,7 +113,7 @@ def test_a_block_far_from_all_before_is_predicted_exactly():
 def test_two_states_are_predicted_as_fits_to_the_past_say():
     """Weighted draws against those of a fit at every origin, states summed out."""
     x = bp.simulate(n_states=2, n_runs=3, n_steps=40, n_features=2, random_seed=1)["features"]
-    fit = bp.fit(x, 2, random_seed=1, draws=1000, progressbar=False)
+    fit = bp.fit(x, 2, emission="gaussian", random_seed=1, draws=1000, progressbar=False)
     settings = {"horizon": 2, "min_steps": 28, "progressbar": False}
     weighted = bp.lfo(fit, n_origins=None, random_seed=1, **settings)
     used = weighted.elpd_i.where(~weighted.elpd_i["refitted"], drop=True)
@@ -140,7 +140,7 @@ def test_what_comes_later_makes_no_difference(features, fitted):
 
 
 def test_models_are_compared_by_it(fitted, features):
-    other = bp.fit(features, 2, random_seed=1, **QUICK)
+    other = bp.fit(features, 2, emission="gaussian", random_seed=1, **QUICK)
     settings = {**QUICK, "n_origins": 2, "random_seed": 1}
     elpds = {"1": quietly(bp.lfo, fitted, **settings), "2": quietly(bp.lfo, other, **settings)}
     table = bp.compare(elpds)
@@ -185,9 +185,13 @@ def test_errors(fitted, features):
     late = features.copy()
     late[:, :10] = np.nan
     late[0, :2] = features[0, :2]
-    few = bp.fit(late, 1, random_seed=1, **QUICK)
+    few = bp.fit(late, 1, emission="gaussian", random_seed=1, **QUICK)
     with pytest.raises(ValueError, match="no run has two checkpoints up to an origin and one"):
         bp.lfo(few, min_steps=4, n_origins=1)
     with pytest.raises(ValueError, match="n_states must lie between 1 and") as raised:
-        bp.lfo(bp.fit(features, 7, random_seed=1, **QUICK), min_steps=2, n_origins=1)
+        bp.lfo(
+            bp.fit(features, 7, emission="gaussian", random_seed=1, **QUICK),
+            min_steps=2,
+            n_origins=1,
+        )
     assert raised.value.__notes__ == ["This was the fit to what is known at step 10."]

@@ -81,7 +81,12 @@ def _fit_of_given_draws(problem: Case) -> tuple[Any, float, float]:
     module.sample_direct = sampler
     try:
         fit = bp.fit(
-            problem.features, problem.n_states, n_restarts=1, random_seed=1, progressbar=False
+            problem.features,
+            problem.n_states,
+            emission="gaussian",
+            n_restarts=1,
+            random_seed=1,
+            progressbar=False,
         )
     finally:
         module.sample_direct = original

@@ -89,6 +89,7 @@ def measure_ours(
     fits = bp.fit_range(
         problem.features,
         range(1, max_states + 1),
+        emission="gaussian",
         draws=draws,
         tune=tune,
         chains=chains,

@@ -71,7 +71,9 @@ def test_density_is_prior_plus_likelihood():
         + norm.logpdf(named["mean"], rows.location, 2.0 * rows.spread).sum()
         + invgamma.logpdf(named["scale"], 2.0, scale=0.2 * rows.spread).sum()
     )
-    assert log_density(build_model(features, 3))(named) == pytest.approx(expected, rel=1e-12)
+    assert log_density(build_model(features, 3, emission="gaussian"))(named) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_given_priors_and_settings_are_used():
@@ -101,7 +103,7 @@ def test_given_priors_and_settings_are_used():
 def test_one_state_is_a_plain_normal_model():
     rng = np.random.default_rng(3)
     features = small_features(rng)
-    model = build_model(features, 1)
+    model = build_model(features, 1, emission="gaussian")
     assert {variable.name for variable in model.free_RVs} == {"mean", "scale"}
     assert {"initial_probs", "transition_probs"} <= set(model.named_vars)
     named, rows = point(rng, 1, 2), rows_of(features)
@@ -116,7 +118,7 @@ def test_one_state_is_a_plain_normal_model():
 
 def test_dims_and_coordinates():
     features = small_features(np.random.default_rng(4))
-    model = build_model(features, 3)
+    model = build_model(features, 3, emission="gaussian")
     assert model.named_vars_to_dims == {
         "initial_probs": ("state",),
         "transition_probs": ("state", "state_next"),
@@ -157,7 +159,7 @@ def assert_predictive_has_the_models_moments(drawn):
 @python_draws
 def test_prior_and_posterior_predictive_draws_have_the_models_moments():
     features = simulate(n_states=2, n_runs=3, n_steps=8, n_features=2, random_seed=5)["features"]
-    model = build_model(features, 2, priors=TIGHT)
+    model = build_model(features, 2, emission="gaussian", priors=TIGHT)
     prior = pm.sample_prior_predictive(draws=500, model=model, random_seed=1)
     drawn = prior["prior_predictive"]["features"].values.reshape(500, 3, 8, 2)
     assert_predictive_has_the_models_moments(drawn)
@@ -177,7 +179,7 @@ def test_prior_and_posterior_predictive_draws_have_the_models_moments():
 def test_probabilities_that_underflow_can_be_drawn_from():
     features = simulate(n_states=2, n_runs=1, n_steps=5, n_features=1, random_seed=6)["features"]
     sparse = {"transition_probs": Prior("Dirichlet", a=np.full((2, 2), 1e-3))}
-    model = build_model(features, 2, priors=sparse)
+    model = build_model(features, 2, emission="gaussian", priors=sparse)
     prior = pm.sample_prior_predictive(draws=20, model=model, random_seed=1)
     assert (
         prior["prior"]["transition_probs"].values == 0
@@ -192,7 +194,8 @@ def density_of_runs():
     features[0, 2] = features[1, 8:] = features[2, 3, 0] = np.nan
     longer = features.reindex(step=[*features.step.values, 500, 510])  # steps that no run has
     return [
-        log_density(build_model(x, 3)) for x in (features, features.isel(run=[2, 0, 1]), longer)
+        log_density(build_model(x, 3, emission="gaussian"))
+        for x in (features, features.isel(run=[2, 0, 1]), longer)
     ]
 
 
@@ -214,7 +217,7 @@ def test_numbers_of_states_order_of_runs_and_empty_steps_do_not_matter(density_o
 @pytest.mark.parametrize(("make", "error", "message"), BAD.values(), ids=BAD)
 def test_features_that_can_not_be_used(make, error, message):
     with pytest.raises(error, match=message):
-        build_model(make(), 2)
+        build_model(make(), 2, emission="gaussian")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def fitted(values, n_states, *, draws=1500, priors=None, random_seed=2):
     return bp.fit(
         features_of(values),
         n_states,
+        emission="gaussian",
         priors=priors,
         draws=draws,
         tune=400,
@@ -262,7 +263,7 @@ def test_sequential_monte_carlo_needs_no_draws():
 @pytest.mark.parametrize("n_states", [1, 2, 3])
 def test_both_methods_agree(n_states):
     data = bp.simulate(n_states=2, n_runs=2, n_steps=60, n_features=2, random_seed=1)
-    fit = bp.fit(data["features"], n_states, random_seed=1, progressbar=False)
+    fit = bp.fit(data["features"], n_states, emission="gaussian", random_seed=1, progressbar=False)
     one, other = estimated(fit), estimated(fit, method="smc", particles=400)
     error = np.hypot(one.relative_error, other.relative_error)
     assert error < 0.3

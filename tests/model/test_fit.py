@@ -24,7 +24,7 @@ def simulated():
 
 @pytest.fixture(scope="module")
 def fitted(simulated):
-    return bp.fit(simulated["features"], 3, random_seed=1, **QUICK)
+    return bp.fit(simulated["features"], 3, emission="gaussian", random_seed=1, **QUICK)
 
 
 def test_parameters_and_paths_are_recovered(simulated, fitted):
@@ -74,11 +74,13 @@ def test_groups_and_dims_are_those_that_are_promised(fitted):
 
 
 def test_the_same_seed_gives_the_same_draws(simulated, fitted):
-    again = bp.fit(simulated["features"], 3, random_seed=1, **QUICK)
+    again = bp.fit(simulated["features"], 3, emission="gaussian", random_seed=1, **QUICK)
     assert again.equals(fitted)
-    one_core = bp.fit(simulated["features"], 3, random_seed=1, cores=1, **QUICK)
+    one_core = bp.fit(
+        simulated["features"], 3, emission="gaussian", random_seed=1, cores=1, **QUICK
+    )
     assert one_core.equals(fitted)
-    other = bp.fit(simulated["features"], 3, random_seed=2, **QUICK)
+    other = bp.fit(simulated["features"], 3, emission="gaussian", random_seed=2, **QUICK)
     assert not other["posterior"]["mean"].equals(fitted["posterior"]["mean"])
 
 
@@ -134,7 +136,7 @@ def test_a_fit_reads_back_equal(fitted, tmp_path, suffix):
 def test_labels_are_given_in_the_order_of_entry_whatever_the_chains_call_them(simulated):
     """Every restart and chain may number states as it likes; the result must not show it."""
     shuffled = simulated["features"].isel(run=[2, 0, 3, 1])
-    fit = bp.fit(shuffled, 3, random_seed=5, **QUICK)
+    fit = bp.fit(shuffled, 3, emission="gaussian", random_seed=5, **QUICK)
     first = bp.boundaries(fit)["first_step"].sel(run="run-0")
     assert (first.dropna("state").diff("state") > 0).all()
     assert float((fit["paths"]["state"] == simulated["path"]).mean()) > 0.99
@@ -175,7 +177,7 @@ def test_ragged_runs_and_missing_features(simulated):
     features[1, 100:] = np.nan
     features[2, ::7, 1] = np.nan
     features[3, 10] = np.nan
-    fit = bp.fit(features, 3, random_seed=1, **QUICK)
+    fit = bp.fit(features, 3, emission="gaussian", random_seed=1, **QUICK)
     state = fit["paths"]["state"]
     missing = features.isnull().all("feature")
     assert ((state == -1) == missing).all()
@@ -187,13 +189,13 @@ def test_a_feature_that_is_constant_within_runs_does_no_harm(simulated):
     features = simulated["features"].copy(deep=True)
     features[..., 0] = np.arange(4)[:, None]
     features[..., 1] = 3.0
-    fit = bp.fit(features, 3, random_seed=1, **QUICK)
+    fit = bp.fit(features, 3, emission="gaussian", random_seed=1, **QUICK)
     assert all(bool(np.isfinite(v).all()) for v in fit["posterior"].data_vars.values())
 
 
 def test_one_state_is_an_independent_normal_sample(simulated):
     features = simulated["features"]
-    fit = bp.fit(features, 1, random_seed=1, **QUICK)
+    fit = bp.fit(features, 1, emission="gaussian", random_seed=1, **QUICK)
     values = features.values.reshape(-1, features.sizes["feature"])
     expected = xr.DataArray(values.mean(axis=0), dims="feature")
     standard_error = xr.DataArray(values.std(axis=0), dims="feature") / np.sqrt(len(values))
@@ -206,10 +208,19 @@ def test_one_state_is_an_independent_normal_sample(simulated):
 def test_models_that_pymc_compiles_have_the_same_posterior(sampler):
     data = bp.simulate(n_states=2, n_runs=2, n_steps=60, n_features=1, random_seed=3)
     options = {"random_seed": 1, "draws": 500, "tune": 500, "progressbar": False}
-    ours = bp.fit(data["features"], 2, **options)
+    ours = bp.fit(data["features"], 2, emission="gaussian", **options)
     # a prior that only the general route knows, as good as the default here: both are wide
     wide = {"mean": bp.Prior("StudentT", nu=100, mu=0.0, sigma=5.0)}
-    theirs = bp.fit(data["features"], 2, sampler=sampler, priors=wide, chains=2, cores=1, **options)
+    theirs = bp.fit(
+        data["features"],
+        2,
+        emission="gaussian",
+        sampler=sampler,
+        priors=wide,
+        chains=2,
+        cores=1,
+        **options,
+    )
     for name in ("mean", "scale", "transition_probs"):
         a, b = (fit["posterior"][name] for fit in (ours, theirs))
         spread = a.std(("chain", "draw"))
@@ -243,6 +254,7 @@ def test_a_fit_says_what_its_model_was(simulated, tmp_path):
     fit = bp.fit(
         simulated["features"],
         2,
+        emission="gaussian",
         transition=Sticky(stickiness=7.0),
         priors={"mean": bp.Prior("Normal", mu=np.array([0.0, 0.1, 0.2, 0.3]), sigma=3.0)},
         random_seed=1,

@@ -21,7 +21,9 @@ TWO_WAYS = {"late": (GROUPS > 1).astype(int), "early": (GROUPS > 0).astype(int)}
 
 @pytest.fixture(scope="module")
 def fits():
-    return bp.fit_modes(features_of(VALUES), 2, tune=500, random_seed=1, progressbar=False)
+    return bp.fit_modes(
+        features_of(VALUES), 2, emission="gaussian", tune=500, random_seed=1, progressbar=False
+    )
 
 
 def nearest(paths):
@@ -87,21 +89,22 @@ def test_chains_of_both_modes_are_said_to_disagree(fits):
 def test_the_first_is_the_fit_that_one_has_without_it():
     x = features_of(VALUES)
     quick = {"draws": 50, "tune": 50, "chains": 1, "random_seed": 3, "progressbar": False}
-    fits = bp.fit_modes(x, 2, n_modes=1, **quick)
+    fits = bp.fit_modes(x, 2, emission="gaussian", n_modes=1, **quick)
     assert list(fits) == ["mode 0"]
     np.testing.assert_array_equal(
-        fits["mode 0"]["posterior"]["mean"], bp.fit(x, 2, **quick)["posterior"]["mean"]
+        fits["mode 0"]["posterior"]["mean"],
+        bp.fit(x, 2, emission="gaussian", **quick)["posterior"]["mean"],
     )
 
 
 def test_modes_that_there_are_not():
     x = features_of(VALUES)
     with pytest.raises(ValueError, match=r"mode must lie between 0 and 0, .* found, got 1"):
-        bp.fit(x, 1, mode=1, n_restarts=1)
+        bp.fit(x, 1, emission="gaussian", mode=1, n_restarts=1)
     with pytest.raises(ValueError, match="mode must be at least 0, got -1"):
-        bp.fit(x, 1, mode=-1)
+        bp.fit(x, 1, emission="gaussian", mode=-1)
     with pytest.raises(ValueError, match="n_modes must be at least 1, got 0"):
-        bp.fit_modes(x, 1, n_modes=0)
+        bp.fit_modes(x, 1, emission="gaussian", n_modes=0)
 
 
 def test_names_of_states_make_no_other_mode():

@@ -43,10 +43,14 @@ def client():
 @pytest.fixture(scope="module")
 def one_by_one(features):
     """What `fit` says, and so must any way of doing several."""
-    fits = {str(k): bp.fit(features, k, random_seed=1, **QUICK) for k in (1, 2)}
+    fits = {
+        str(k): bp.fit(features, k, emission="gaussian", random_seed=1, **QUICK) for k in (1, 2)
+    }
     for name, changed in VARIANTS.items():
         for k in (1, 2):
-            fits[f"{name} {k}"] = bp.fit(features, k, **{"random_seed": 1, **QUICK, **changed})
+            fits[f"{name} {k}"] = bp.fit(
+                features, k, emission="gaussian", **{"random_seed": 1, **QUICK, **changed}
+            )
     return fits
 
 
@@ -67,12 +71,14 @@ def assert_same(fits, expected):
 
 def test_each_number_of_states_has_its_fit(features, one_by_one, way):
     turned = features.transpose("feature", "step", "run")
-    fits = bp.fit_range(turned, [2, 1], random_seed=1, **QUICK, **way)
+    fits = bp.fit_range(turned, [2, 1], emission="gaussian", random_seed=1, **QUICK, **way)
     assert_same(fits, {key: one_by_one[key] for key in ("2", "1")})
 
 
 def test_each_variant_has_its_fits(features, one_by_one, way):
-    fits = bp.fit_range(features, [1, 2], variants=VARIANTS, random_seed=1, **QUICK, **way)
+    fits = bp.fit_range(
+        features, [1, 2], emission="gaussian", variants=VARIANTS, random_seed=1, **QUICK, **way
+    )
     assert_same(fits, {key: one_by_one[key] for key in ("wide 1", "wide 2", "short 1", "short 2")})
     assert fits["short 1"]["posterior"].sizes["draw"] == 20
     assert "sigma=10.0" in fits["wide 2"].attrs["priors"]["mean"]
@@ -80,7 +86,7 @@ def test_each_variant_has_its_fits(features, one_by_one, way):
 
 def test_without_a_seed_no_fit_is_taken_for_another(features, way):
     again = {"first": {}, "second": {}}
-    fits = bp.fit_range(features, [1], variants=again, **QUICK, **way)
+    fits = bp.fit_range(features, [1], emission="gaussian", variants=again, **QUICK, **way)
     first, second = (fit["posterior"]["mean"] for fit in fits.values())
     assert not first.equals(second)
 
@@ -88,7 +94,9 @@ def test_without_a_seed_no_fit_is_taken_for_another(features, way):
 def test_a_fit_that_fails_is_named_and_the_others_are_kept(features, one_by_one, way):
     variants = {"short": VARIANTS["short"], "none": {"draws": 0}}
     with pytest.raises(RuntimeError, match="1 of 2 fits failed") as caught:
-        bp.fit_range(features, [2], variants=variants, random_seed=1, **QUICK, **way)
+        bp.fit_range(
+            features, [2], emission="gaussian", variants=variants, random_seed=1, **QUICK, **way
+        )
     reason = "n_states=2 of variant 'none': ValueError: draws must be at least 1, got 0"
     assert reason in str(caught.value)
     assert_same(caught.value.fits, {"short 2": one_by_one["short 2"]})
@@ -96,7 +104,7 @@ def test_a_fit_that_fails_is_named_and_the_others_are_kept(features, one_by_one,
 
 def test_where_all_fits_fail_the_error_is_that_of_fit(features, way):
     with pytest.raises(ValueError, match="draws must be at least 1, got 0") as caught:
-        bp.fit_range(features, [2, 1], draws=0, progressbar=False, **way)
+        bp.fit_range(features, [2, 1], emission="gaussian", draws=0, progressbar=False, **way)
     assert caught.value.__notes__ == ["This was the fit with n_states=2."]
 
 
@@ -211,7 +219,7 @@ def begun(monkeypatch):
     ],
 )
 def test_cores_are_shared_out(features, begun, arguments, cores):
-    bp.fit_range(features, [1, 2, 3], **arguments)
+    bp.fit_range(features, [1, 2, 3], emission="gaussian", **arguments)
     assert {call["cores"] for call in begun} == {cores}
     # the longest is begun first, and bars of several samplers are not shown
     assert sorted((call["n_states"] for call in begun), reverse=True) == [
@@ -222,16 +230,16 @@ def test_cores_are_shared_out(features, begun, arguments, cores):
 
 @pytest.mark.parametrize("arguments", [{"cores": 7}, {"chains": 6}, {"workers": 1}])
 def test_where_chains_fill_the_cores_it_is_one_after_the_other(features, begun, arguments):
-    assert list(bp.fit_range(features, [1, 2], **arguments)) == ["1", "2"]
+    assert list(bp.fit_range(features, [1, 2], emission="gaussian", **arguments)) == ["1", "2"]
     assert [call["n_states"] for call in begun] == [1, 2]
     assert {call["cores"] for call in begun} == {arguments.get("cores")}
     assert {call["progressbar"] for call in begun} == {True}
 
 
 def test_fits_are_counted_while_they_are_done(features, begun, capsys):
-    bp.fit_range(features, [1, 2, 3], workers=2, progressbar=False)
+    bp.fit_range(features, [1, 2, 3], emission="gaussian", workers=2, progressbar=False)
     assert capsys.readouterr().out == ""
-    bp.fit_range(features, [1, 2, 3], workers=2)
+    bp.fit_range(features, [1, 2, 3], emission="gaussian", workers=2)
     assert "3/3" in capsys.readouterr().out
 
 

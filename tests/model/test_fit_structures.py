@@ -79,6 +79,7 @@ def quick_fit(simulated, structure, anchored, monkeypatch, **options):
     return bp.fit(
         simulated["features"],
         3,
+        emission="gaussian",
         transition=structure,
         known_states=known,
         random_seed=1,
@@ -217,6 +218,7 @@ def test_sampled_in_full(simulated, structure, anchored, sampler):
     fit = bp.fit(
         simulated["features"],
         3,
+        emission="gaussian",
         transition=structure,
         known_states=labels(simulated) if anchored else None,
         sampler=sampler,
@@ -241,6 +243,7 @@ def test_rates_are_recovered_with_their_intervals():
     fit = bp.fit(
         features,
         2,
+        emission="gaussian",
         transition="continuous_time",
         draws=500,
         tune=500,

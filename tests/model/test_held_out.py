@@ -23,8 +23,10 @@ def features():
 def fits(features):
     priors = specify(features, 2, emission="gaussian", transition="sticky", priors=None).priors
     settings = {"priors": priors, "draws": 1000, "progressbar": False}
-    without = bp.fit(features.drop_sel(run="run-2"), 2, random_seed=1, **settings)
-    return without, bp.fit(features, 2, random_seed=2, **settings)
+    without = bp.fit(
+        features.drop_sel(run="run-2"), 2, emission="gaussian", random_seed=1, **settings
+    )
+    return without, bp.fit(features, 2, emission="gaussian", random_seed=2, **settings)
 
 
 def test_it_is_the_mean_over_the_draws_where_that_is_good(features, fits):

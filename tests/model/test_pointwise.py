@@ -22,7 +22,16 @@ def fitted():
     features = 3.0 + 10.0 * features
     features[0, 4, 1] = np.nan
     features[1, 9:] = np.nan
-    return bp.fit(features, 2, draws=20, tune=50, chains=2, random_seed=1, progressbar=False)
+    return bp.fit(
+        features,
+        2,
+        emission="gaussian",
+        draws=20,
+        tune=50,
+        chains=2,
+        random_seed=1,
+        progressbar=False,
+    )
 
 
 def log_likelihood(features, parameters):

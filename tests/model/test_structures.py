@@ -259,7 +259,7 @@ def test_predictive_draws_never_do_what_is_ruled_out(structure, anchored):
 @every_structure
 def test_prior_draws_of_probabilities_respect_the_mask(structure):
     features = small_features(np.random.default_rng(7))
-    model = build_model(features, 3, transition=structure)
+    model = build_model(features, 3, emission="gaussian", transition=structure)
     prior = pm.sample_prior_predictive(draws=50, model=model, random_seed=1)
     probs = prior["prior"]["transition_probs"].values
     allowed, starts = spec_of(structure, features, False).transition.possible(3)
@@ -301,10 +301,10 @@ def test_in_continuous_time_an_empty_checkpoint_changes_nothing():
 @pytest.mark.parametrize("structure", [LeftToRight(), LeftToRight(skip=True), ContinuousTime()])
 def test_one_state_has_no_transitions(structure):
     features = small_features(np.random.default_rng(9))
-    model = build_model(features, 1, transition=structure)
+    model = build_model(features, 1, emission="gaussian", transition=structure)
     assert {variable.name for variable in model.free_RVs} == {"mean", "scale"}
     known = xr.zeros_like(features.isel(feature=0, drop=True), dtype=int).isel(step=[1, 2], run=[0])
-    again = build_model(features, 1, transition=structure, known_states=known)
+    again = build_model(features, 1, emission="gaussian", transition=structure, known_states=known)
     at = model.initial_point(1)
     values = [m.compile_logp(mode=PLAIN)(at) for m in (model, again)]
     assert values[0] == pytest.approx(values[1], rel=1e-14)
@@ -313,7 +313,7 @@ def test_one_state_has_no_transitions(structure):
 def test_a_mask_for_another_number_of_states():
     features = small_features(np.random.default_rng(10))
     with pytest.raises(ValueError, match=r"each of the 2 states, got shape \(3, 3\)"):
-        build_model(features, 2, transition=Sticky(allowed=CYCLE))
+        build_model(features, 2, emission="gaussian", transition=Sticky(allowed=CYCLE))
 
 
 def test_a_mask_of_everything_is_the_plain_structure():
@@ -331,7 +331,7 @@ def test_skip_is_true_or_false(skip):
 def test_a_mask_that_leaves_no_choice_has_nothing_to_sample():
     features = small_features(np.random.default_rng(12))
     turns = Sticky(allowed=((False, True), (True, False)))
-    model = build_model(features, 2, transition=turns)
+    model = build_model(features, 2, emission="gaussian", transition=turns)
     assert {variable.name for variable in model.free_RVs} == {"initial_probs", "mean", "scale"}
     assert np.isfinite(model.compile_logp(mode=PLAIN)(model.initial_point(1)))
     np.testing.assert_array_equal(model["transition_probs"].eval(mode=PLAIN), [[0, 1], [1, 0]])

@@ -27,7 +27,7 @@ def gradients(case: Case, *, compiled: bool = False) -> Iterator[Evaluation]:
         import bayesphase as bp
 
         for mode, name in (("CVM", "C"), ("NUMBA", "numba")):
-            model = bp.build_model(case.features, case.n_states)
+            model = bp.build_model(case.features, case.n_states, emission="gaussian")
             yield of_model(model, case, label=f"bayesphase, pm.Model ({name})", mode=mode)
 
 
@@ -94,7 +94,15 @@ def warm_up() -> None:
     import bayesphase as bp
 
     data = bp.simulate(n_states=2, n_runs=2, n_steps=50, n_features=2, random_seed=1)
-    fit = bp.fit(data["features"], 2, draws=20, tune=20, random_seed=1, progressbar=False)
+    fit = bp.fit(
+        data["features"],
+        2,
+        emission="gaussian",
+        draws=20,
+        tune=20,
+        random_seed=1,
+        progressbar=False,
+    )
     bp.boundaries(fit)
     bp.checkpoint_log_likelihood(fit)
 
@@ -111,7 +119,14 @@ def posterior(
     settings = {"draws": draws, "tune": tune, "chains": chains, "random_seed": seed}
     with watched_sampler() as times:
         start = perf_counter()
-        fit = bp.fit(case.features, case.n_states, sampler=sampler, progressbar=False, **settings)
+        fit = bp.fit(
+            case.features,
+            case.n_states,
+            emission="gaussian",
+            sampler=sampler,
+            progressbar=False,
+            **settings,
+        )
         total = perf_counter() - start
     if sampler == "nutpie" and not times:
         raise RuntimeError("bp.fit did not call nutpie.sample, so its time can't be told")
