@@ -128,8 +128,8 @@ display(pd.DataFrame(table).T)
 #   before. How soon depends on the kind, and by more than any interval says.
 # - The laws of motion of `quadratic_drift` explain the metrics best, by thousands of nats for the
 #   same number of states, and they alone take most drifts of all three kinds above for one phase:
-#   this is why they are the default. With three of them, each run enters the last before the network
-#   gets the unseen pairs right, by up to 1,760 steps; seed 5 just after.
+#   this is why they are the default. With three of them, each run enters the last before the
+#   network gets the unseen pairs right, by up to 1,760 steps; seed 5 just after.
 
 # %%
 first = {
