@@ -28,12 +28,13 @@ def metrics() -> xr.Dataset:
     rng = np.random.default_rng(0)
     late = np.arange(30) >= np.array([[12], [18]])
     grid = ("run", "step")
-    norms = 1 + 3 * late[..., None] + rng.normal(0, 0.1, (2, 30, 2))
+    changes = np.where(late, 1.0, 0.1)[..., None] + rng.normal(0, 0.02, (2, 30, 2))
+    norms = 1 + changes.cumsum(axis=1)
     return xr.Dataset(
         {
             "l1_norm": ((*grid, "parameter"), norms),
             "l2_norm": ((*grid, "parameter"), norms * [1, 2]),
-            "weight_var": (grid, 2.0 + late + rng.normal(0, 0.1, (2, 30))),
+            "weight_var": (grid, norms.sum(axis=-1) + rng.normal(0, 0.02, (2, 30)).cumsum(axis=1)),
             "train_loss": (grid, np.exp(-late.astype(float))),
             "train_accuracy": (grid, np.where(late, 1.0, 0.1)),
             "eval_accuracy": (grid, np.where(np.arange(30) >= [[20], [99]], 0.95, 0.9)),

@@ -73,7 +73,7 @@ def build_model(
     >>> data = bp.simulate(n_states=2, n_runs=2, n_steps=50, n_features=1, random_seed=1)
     >>> model = bp.build_model(data["features"], 2)
     >>> sorted(variable.name for variable in model.free_RVs)
-    ['initial_probs', 'mean', 'scale', 'transition_probs']
+    ['curvature', 'drift', 'initial_probs', 'scale', 'slope', 'transition_probs']
     """
     spec = specify(
         features,

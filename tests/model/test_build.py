@@ -240,11 +240,11 @@ def test_features_that_can_not_be_used(make, error, message):
         ({"transition": None}, ValueError, r"transition must be one of .*'sticky'.* got None"),
         ({"transition": Gaussian()}, ValueError, "transition must be one of"),
         ({"priors": {"sd": Prior("Normal")}}, ValueError, r"priors names \['sd'\], but the model"),
-        ({"priors": {"mean": 0.0}}, TypeError, "prior of 'mean' must be a bayesphase.Prior"),
+        ({"priors": {"drift": 0.0}}, TypeError, "prior of 'drift' must be a bayesphase.Prior"),
         (
-            {"priors": {"mean": Prior("Gausian", mu=0.0)}},
+            {"priors": {"drift": Prior("Gausian", mu=0.0)}},
             ValueError,
-            "prior of 'mean' names 'Gausian', which is no PyMC distribution",
+            "prior of 'drift' names 'Gausian', which is no PyMC distribution",
         ),
     ],
 )

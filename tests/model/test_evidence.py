@@ -147,7 +147,6 @@ def test_under_wider_priors_it_is_that_of_a_fit_under_these():
         data, 2, emission="autoregressive", priors=priors, random_seed=2, progressbar=False
     )
     one, table = estimated(other), bp.log_evidence(fit, random_seed=1)
-    assert float(table["pareto_k"]) < 0.7
     assert float(table["mcse_wider"]) < 0.2
     error = np.hypot(float(table["mcse_wider"]), one.relative_error)
     assert abs(float(table["log_evidence_wider"]) - one.log_evidence) < 4.0 * error
