@@ -123,7 +123,7 @@ class _Changes(_Tailed):
 
     @abstractmethod
     def _change(self, before: Any, gap: Any, parameters: tuple[Any, ...], xp: Any) -> Any:
-        """Expected change from `before` on over a gap, and how far it may be off."""
+        """Return the expected change from `before` on over a gap, and how far it may be off."""
 
     def _moving(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
         """Return what changes, and how it lags."""

@@ -77,16 +77,20 @@ def in_turn(
     """
     made = values.copy()
     with np.errstate(over="ignore", invalid="ignore"):  # a drift that grows with itself may explode
-        for turn in _turns(layout):
+        for turn in turns(layout):
             before = np.take_along_axis(made, np.maximum(at.before[turn], 0), axis=0)
             made[turn] = np.where(at.known[turn], go_on(before, turn), made[turn])
     return made
 
 
-def _turns(layout: Layout) -> Iterator[np.ndarray]:
-    """Go through the checkpoints of runs: rows of the first of every run, of the second, ..."""
-    for turn in range(layout.lengths.max()):
-        yield layout.starts[layout.lengths > turn] + turn
+def turns(layout: Layout) -> Iterator[np.ndarray]:
+    """Go through rows by their place in the run: the first of all runs, the second, and so on.
+
+    Runs come longest first, so that those which go on are the first of those before.
+    """
+    starts, lengths = layout.starts[layout.by_length], layout.lengths[layout.by_length]
+    for t in range(lengths[0]):
+        yield starts[lengths > t] + t
 
 
 class Series(NamedTuple):
