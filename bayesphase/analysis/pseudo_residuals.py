@@ -1,4 +1,4 @@
-"""Where each feature fell in what its run's past had said of it: what a model has not understood."""
+"""Where each feature fell in the forecast from its run's past: what a model has not understood."""
 
 from functools import cache
 

@@ -85,7 +85,8 @@ def log_tails(
             weights = log_predicted_states(spec, block)
             # added up in the order of the draws, so that threads make no difference
             for tails in pool.map(partial(_tails, spec), block, weights):
-                np.logaddexp(total, tails, out=total)
+                with np.errstate(invalid="ignore"):  # NaN where there is no forecast
+                    np.logaddexp(total, tails, out=total)
     lower, upper = total - np.log(n_draws)
     return lower, upper
 

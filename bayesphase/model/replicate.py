@@ -59,7 +59,7 @@ def posterior_predictive(
     """
     pairs = realisations(fit, draws=draws, random_seed=random_seed)
     made = [replicated[["features", "state"]] for _, replicated in pairs]
-    return xr.concat(made, "sample", coords="minimal", compat="override", join="override")
+    return xr.concat(made, "sample", coords=["chain", "draw"], compat="override", join="override")
 
 
 def realisations(
