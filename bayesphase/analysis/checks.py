@@ -50,7 +50,7 @@ def predictive_checks(
     -------
     Dataset
         Dims (check) and (check, sample); a check is a statistic of a feature, of a state or of all,
-        which the coordinates `statistic`, `of` and `units` (check) say.
+        which the coordinates `statistic`, `of`, `units` and `description` (check) say.
 
         - `observed`, `replicated` (check, sample): the statistic of the observed data under each
           draw, and of the simulated ones; NaN where it is not defined;
@@ -143,12 +143,11 @@ def _flat(values: dict[str, xr.DataArray], like: dict[str, xr.DataArray]) -> np.
                 f"statistic {name!r} must have one shape, got {dict(value.sizes)} after "
                 f"{dict(like[name].sizes)}"
             )
-    flat = np.concatenate([np.ravel(value.values).astype(float) for value in values.values()])
-    return np.where(np.isfinite(flat), flat, np.nan)
+    return np.concatenate([np.ravel(value.values).astype(float) for value in values.values()])
 
 
 def _labels(wanted: Mapping[str, Statistic], values: dict[str, xr.DataArray]) -> dict[str, Any]:
-    statistic, of, units = [], [], []
+    statistic, of, units, long_name = [], [], [], []
     for name, value in values.items():
         if not value.ndim:
             names = [""]
@@ -159,8 +158,10 @@ def _labels(wanted: Mapping[str, Statistic], values: dict[str, xr.DataArray]) ->
         statistic += [name] * len(names)
         of += names
         units += [wanted[name].units] * len(names)
+        long_name += [wanted[name].long_name] * len(names)
     check = [f"{name} {label}".rstrip() for name, label in zip(statistic, of, strict=True)]
     columns = {"check": check, "statistic": statistic, "of": of, "units": units}
+    columns["description"] = long_name
     return {name: ("check", labels) for name, labels in columns.items()}
 
 
@@ -168,7 +169,7 @@ def _table(
     observed: np.ndarray, replicated: np.ndarray, coords: dict[str, Any], ci_prob: float
 ) -> xr.Dataset:
     n_chains = len(np.unique(coords["chain"][1]))
-    both = np.isfinite(observed) & np.isfinite(replicated)
+    both = ~np.isnan(observed) & ~np.isnan(replicated)  # infinite is as large as can be
     larger = np.where(both, (replicated > observed) + 0.5 * (replicated == observed), np.nan)
     p_value, mcse = np.transpose([_mean_and_error(row, n_chains) for row in larger])
     by_sample = ("check", "sample")
@@ -204,9 +205,9 @@ def _quantiles(values: np.ndarray, ci_prob: float) -> dict[str, np.ndarray]:
     tail = (1 - ci_prob) / 2
     out = np.full((3, len(values)), np.nan)
     for i, row in enumerate(values):
-        known = row[np.isfinite(row)]
-        if known.size:
-            out[:, i] = np.quantile(known, [0.5, tail, 1 - tail])
+        known = row[~np.isnan(row)]
+        if known.size:  # none between an infinite value and another
+            out[:, i] = np.quantile(known, [0.5, tail, 1 - tail], method="inverted_cdf")
     return dict(zip(("median", "lower", "upper"), out, strict=True))
 
 
@@ -242,11 +243,18 @@ def _verdict(table: xr.Dataset, wanted: Mapping[str, Statistic]) -> str:
             if len(names) > _MOST_NAMED:
                 listed += f" and {len(names) - _MOST_NAMED} more"
             where = f" ({listed})" if names else ""
-            seen, made = (float(odd[f"{k}_median"].median()) for k in ("observed", "replicated"))
+            medians = [float(odd[f"{k}_median"].median()) for k in ("observed", "replicated")]
+            seen, made = (f"{value:,.{_decimals(medians)}f}" for value in medians)
             said.append(
                 f"The {statistic.long_name}{where} is {word} than the model would have it: "
-                f"{seen:.3g} and not {made:.3g}."
+                f"{seen} and not {made}."
             )
     if not said:
         return "By none of these statistics do the data differ from what the model would make."
     return " ".join(said)
+
+
+def _decimals(values: list[float]) -> int:
+    """Return how many decimals give the largest of some values three digits."""
+    largest = max((abs(v) for v in values if np.isfinite(v)), default=1.0)
+    return max(0, 2 - int(np.floor(np.log10(largest)))) if largest > 0 else 0
