@@ -55,9 +55,9 @@ STATISTICS = {
         autocorrelation, "1", "lag-1 autocorrelation of residuals within phases"
     ),
     "largest_residual": Statistic(largest_residual, "scales", "largest residual"),
-    "n_switches": Statistic(n_switches, "switches a run", "switches of phase"),
     "mean_dwell": Statistic(mean_dwell, STEP_UNITS, "mean visit of a phase"),
     "longest_dwell": Statistic(longest_dwell, STEP_UNITS, "longest visit of a phase"),
+    "n_switches": Statistic(n_switches, "switches a run", "switches of phase"),
 }
 
 

@@ -85,15 +85,12 @@ def realisations(
     flat = flat_posterior(fit)
     features = fit["observed_data"].to_dataset()["features"].transpose("run", "step", "feature")
     paths = fit["paths"].to_dataset()["state"].transpose("chain", "draw", "run", "step").values
-    n_draws = paths.shape[1]
-    rows = spec.rows
+    names, n_draws, rows = fit["posterior"].to_dataset(), paths.shape[1], spec.rows
     # a generator per draw, whichever others there are
     seeds = np.random.SeedSequence(check_seed(random_seed)).spawn(paths.shape[0] * n_draws)
     for at in chosen.ravel():
         chain, draw = divmod(int(at), n_draws)
-        labels = {
-            dim: fit["posterior"][dim].values[i] for dim, i in (("chain", chain), ("draw", draw))
-        }
+        labels = {"chain": names["chain"].values[chain], "draw": names["draw"].values[draw]}
         named = {name: values[at] for name, values in flat.items()}
         path = paths[chain, draw, rows.run, rows.step]
         observed = _on_the_grid(spec, features, path, rows.values, named)
@@ -155,7 +152,9 @@ def _on_the_grid(
             "residual": (along, grid[1], {"long_name": "standardized residual", "units": "1"}),
             "state": (
                 along[:2],
-                rows.to_grid(states.astype(np.int8), features.shape[:2], -1),
+                rows.to_grid(
+                    states.astype(np.int8), (features.sizes["run"], features.sizes["step"]), -1
+                ),
                 {"long_name": "state", "units": "1"},
             ),
         },

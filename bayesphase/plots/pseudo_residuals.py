@@ -61,12 +61,12 @@ def plot_pseudo_residuals(
     quantiles = normal_quantiles(table["pseudo_residual"], ci_prob=ci_prob)
     widest = NormalDist().inv_cdf((1 + ci_prob) / 2)
     if ax is not None:
-        pairs = np.asarray(ax, dtype=object).ravel()
-        if len(pairs) != 2 * len(features):
-            raise ValueError(f"ax holds {len(pairs)} axes, expected two for each of {features}")
-        pairs = pairs.reshape(-1, 2)
-        _draw_all(pairs, table, quantiles, widest)
-        return pairs
+        given: np.ndarray = np.asarray(ax, dtype=object)
+        if given.size != 2 * len(features):
+            raise ValueError(f"ax holds {given.size} axes, expected two for each of {features}")
+        given = given.reshape(-1, 2)
+        _draw_all(given, table, quantiles, widest)
+        return given
     n_columns = min(2, len(features))
     n_rows = -(-len(features) // n_columns)
     with _style.style():
