@@ -1,21 +1,20 @@
 """Correlation of what belongs to successive checkpoints of a run."""
 
 import numpy as np
-import xarray as xr
 
 
 def lagged_correlation(
-    values: xr.DataArray, *, lag: int = 1, state: xr.DataArray | None = None
+    values: np.ndarray, *, lag: int = 1, state: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correlate values with those some checkpoints later in the run; their mean is taken to be 0.
 
     Parameters
     ----------
-    values : DataArray (run, step, feature)
+    values : ndarray (run, step, feature)
         NaN where there is none.
     lag : int
         Checkpoints of the run between the two, those without any value left out.
-    state : DataArray (run, step), optional
+    state : ndarray (run, step), optional
         Pairs in different states are left out, -1 being none.
 
     Returns
@@ -24,17 +23,11 @@ def lagged_correlation(
         NaN where there are no pairs.
     n_pairs : ndarray (feature)
     """
-    grid = values.transpose("run", "step", "feature").values
-    if state is None:
-        there = ~np.isnan(grid).all(axis=2)
-    else:
-        states = state.transpose("run", "step").values
-        there = states >= 0
-    run, step = np.nonzero(there)
+    run, step = np.nonzero(~np.isnan(values).all(axis=2) if state is None else state >= 0)
     together = run[lag:] == run[:-lag]
     if state is not None:
-        together &= states[run[lag:], step[lag:]] == states[run[:-lag], step[:-lag]]
-    rows = grid[run, step]
+        together &= state[run[lag:], step[lag:]] == state[run[:-lag], step[:-lag]]
+    rows = values[run, step]
     earlier, later = rows[:-lag][together], rows[lag:][together]
     both = np.isfinite(earlier) & np.isfinite(later)
     earlier, later = np.where(both, earlier, 0.0), np.where(both, later, 0.0)

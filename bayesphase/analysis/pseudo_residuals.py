@@ -82,7 +82,7 @@ def pseudo_residuals(
     residual, n_draws = forecast_residuals(fit, draws=draws, cores=cores)
     at = np.arange(1, lags + 1)
     correlation, n_pairs = np.transpose(
-        [lagged_correlation(residual, lag=int(lag)) for lag in at], (1, 2, 0)
+        [lagged_correlation(residual.values, lag=int(lag)) for lag in at], (1, 2, 0)
     )
     by_lag = ("feature", "lag")
     sd = 1.0 / np.sqrt(np.where(n_pairs > 0, n_pairs, np.nan))

@@ -1,7 +1,8 @@
 """What data that a model makes are compared with the observed ones by.
 
 Each statistic is a function of a Dataset with `features`, `residual` (run, step, feature) and
-`state` (run, step): a single number, or an array with the dim `feature` or `state`.
+`state` (run, step), their dims in this order: a single number, or an array with the dim `feature`
+or `state`.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,8 @@ class Statistic(NamedTuple):
 
 def autocorrelation(data: xr.Dataset) -> xr.DataArray:
     """Correlation (feature) of residuals of successive checkpoints in the same phase."""
-    correlation, _ = lagged_correlation(data["residual"], state=data["state"])
+    residual, state = (data.variables[name].values for name in ("residual", "state"))
+    correlation, _ = lagged_correlation(residual, state=state)
     return xr.DataArray(correlation, dims="feature", coords={"feature": data["feature"]})
 
 
@@ -63,7 +65,7 @@ STATISTICS = {
 
 def _visits(data: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """States (visit) and lengths (visit) of each run; the last visit ends with the run."""
-    states, steps = data["state"].transpose("run", "step").values, data["step"].values
+    states, steps = (data.variables[name].values for name in ("state", "step"))
     found = []
     for path in states:
         there = path >= 0
