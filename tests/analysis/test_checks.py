@@ -142,6 +142,7 @@ def test_p_values_under_the_prior_predictive(capsys):
         fit = bp.fit(
             features,
             2,
+            emission="gaussian",
             priors=PRIORS,
             draws=200,
             tune=200,

@@ -93,17 +93,17 @@ def drifting(rng):
     )
 
 
-def quick_fit(features, n_states, **settings):
+def quick_fit(features, n_states):
     return bp.fit(
         features,
         n_states,
+        emission="gaussian",
         draws=50,
         tune=100,
         chains=2,
         n_restarts=2,
         random_seed=1,
         progressbar=False,
-        **settings,
     )
 
 
