@@ -37,6 +37,7 @@ _HOME = {
     "fit_modes": "model.fit_modes",
     "checkpoint_log_likelihood": "model.pointwise",
     "run_log_likelihood": "model.pointwise",
+    "posterior_predictive": "model.replicate",
     "open_fit": "results",
     "save_fit": "results",
     "phase_probabilities": "analysis.phases",
@@ -48,6 +49,8 @@ _HOME = {
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
     "diagnose": "analysis.diagnostics",
+    "pseudo_residuals": "analysis.pseudo_residuals",
+    "predictive_checks": "analysis.checks",
     "loo": "analysis.elpd",
     "waic": "analysis.elpd",
     "kfold": "analysis.kfold",
@@ -61,6 +64,8 @@ _HOME = {
     "plot_boundaries": "plots",
     "plot_pca": "plots",
     "plot_training_map": "plots",
+    "plot_pseudo_residuals": "plots",
+    "plot_predictive_checks": "plots",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

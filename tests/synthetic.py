@@ -149,3 +149,44 @@ def _transition_frequencies(state, n_states):
 
 def _mean(values):
     return values.mean() if len(values) else 0.0
+
+
+def fit_at(spec, features, named, *, n_draws=20, random_seed=0):
+    """Make a fit whose draws are all the same parameters, each with a path of its own.
+
+    With the parameters that the data were drawn from, nothing is left that is not known but states.
+    """
+    from bayesphase.model.decoding import sample_paths
+    from bayesphase.model.spec import record
+
+    rng = np.random.default_rng(random_seed)
+    rows, emission = spec.rows, spec.emission
+    log_emission = emission.log_density(rows.values, rows, named, np)
+    with np.errstate(divide="ignore"):
+        potentials = spec.transition.log_potentials(named, np)
+    paths = np.stack(
+        [sample_paths(log_emission, *potentials, rows.layout, rng=rng)[0] for _ in range(n_draws)]
+    )
+    chain_draw = {"chain": [0], "draw": np.arange(n_draws)}
+    along = {"run": features["run"].values, "step": features["step"].values}
+    grid = rows.to_grid(paths, (features.sizes["run"], features.sizes["step"]), MISSING)
+    observed = features.to_dataset(name="features")
+    if spec.known_states is not None:
+        observed = observed.assign(known_states=spec.known_states)
+    posterior = {
+        name: (("chain", "draw", *dims), np.tile(named[name], (1, n_draws) + (1,) * len(dims)))
+        for name, dims in spec.dims.items()
+    }
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset(
+                posterior, coords={**chain_draw, "state": np.arange(spec.n_states)}
+            ),
+            "paths": xr.Dataset(
+                {"state": (("chain", "draw", "run", "step"), grid[None])}, coords=chain_draw | along
+            ),
+            "observed_data": observed,
+        }
+    )
+    tree.attrs = record(spec)
+    return tree

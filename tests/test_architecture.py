@@ -178,6 +178,7 @@ def test_tables_and_figures_of_a_saved_fit_need_no_sampler() -> None:
         "import sys, bayesphase.results, bayesphase.views, bayesphase.plots\n"
         "import bayesphase.analysis.diagnostics, bayesphase.analysis.compare\n"
         "import bayesphase.analysis.kfold, bayesphase.analysis.lfo, bayesphase.analysis.modes\n"
+        "import bayesphase.analysis.pseudo_residuals, bayesphase.analysis.checks\n"
         "print(sorted({'torch', 'pymc', 'pytensor', 'nutpie', 'numba'} & set(sys.modules)))"
     )
     assert in_a_new_process(code).strip() == "[]"

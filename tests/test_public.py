@@ -34,6 +34,8 @@ PROMISED = {
     *("log_evidence", "state_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     "plot_training_map",
+    *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
+    *("plot_pseudo_residuals", "plot_predictive_checks"),
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {

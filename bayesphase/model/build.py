@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.decoding import sample_paths
 from bayesphase.model.priors import Prior
-from bayesphase.model.simulate import draw_states
+from bayesphase.model.replicate import draw_rows
 from bayesphase.model.spec import Emission, Spec, Transition, specify
 
 if TYPE_CHECKING:
@@ -124,14 +123,7 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
 
     def random(_row: Any, *parameters: Any, rng: np.random.Generator, size: Any) -> np.ndarray:
         named = dict(zip(names, parameters, strict=True))
-        with np.errstate(divide="ignore"):  # a probability that a prior drew as 0
-            log_transition, log_initial = transition.log_potentials(named, np)
-        if spec.known_states is None:
-            states = draw_states(rng, np.exp(log_transition), np.exp(log_initial), rows.layout)
-        else:  # given what is known, also of later checkpoints
-            nothing = np.zeros((len(rows.values), spec.n_states))
-            states, _ = sample_paths(nothing, log_transition, log_initial, rows.layout, rng=rng)
-        return emission.sample(rng, states, named, rows)
+        return draw_rows(spec, named, rng)[1]
 
     # one letter per dim, as NumPy's generalised ufuncs write their signatures
     letters = {"state": "k", "state_next": "k", "feature": "d"}

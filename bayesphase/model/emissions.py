@@ -1,5 +1,6 @@
 """What a state says about the features of a checkpoint: one class per family."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from bayesphase.model.rows import Rows, location_and_spread
 from bayesphase.model.series import (
     Lag,
     Series,
+    in_turn,
     lag,
     lag_of_speeds,
     series_of_changes,
@@ -116,7 +118,40 @@ class StudentT(_Tailed, _Levels):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomWalk(_Tailed):
+class _Changes(_Tailed):
+    """Features that go on from where they were last observed in their run."""
+
+    @abstractmethod
+    def _change(self, before: Any, gap: Any, parameters: tuple[Any, ...], xp: Any) -> Any:
+        """Return the expected change from `before` on over a gap, and how far it may be off."""
+
+    def _moving(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
+        """Return what changes, and how it lags."""
+        return values, lag(rows)
+
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Change without what was expected of it."""
+        y, at = self._moving(values, rows)
+        before, gap = at.previous(y)[:, None, :], at.gap[:, None, :]
+        expected, scale = self._change(before, gap, parameters, xp)
+        return at.change(y)[:, None, :] - expected, scale, at.known
+
+    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
+        """Go from each observation of a feature to the next in its run, however far that is."""
+        y, at = self._moving(rows.values, rows)
+
+        def go_on(before: np.ndarray, turn: np.ndarray) -> np.ndarray:
+            there = tuple(parameter[turn] for parameter in parameters)
+            change, scale = self._change(before, at.gap[turn], there, np)
+            return before + change + scale * noise[turn]
+
+        return in_turn(y, at, rows.layout, go_on)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomWalk(_Changes):
     """Features that drift: a random walk whose drift and noise belong to the phase.
 
     The change of a feature over a gap g since it was last observed, in units of the median gap
@@ -140,27 +175,13 @@ class RandomWalk(_Tailed):
         """Return the changes of the features."""
         return series_of_changes(rows)
 
-    def innovations(
-        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
-    ) -> tuple[Any, Any, np.ndarray]:
-        """Change without its drift."""
+    def _change(self, before: Any, gap: Any, parameters: tuple[Any, ...], xp: Any) -> Any:
         drift, scale = parameters
-        at = lag(rows)
-        gap = at.gap[:, None, :]
-        return at.change(values)[:, None, :] - drift * gap, scale * np.sqrt(gap), at.known
-
-    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
-        """Add up drift and noise from one checkpoint of a run to the next."""
-        drift, scale = parameters
-        values, gap, first = _begun(rows)
-        change = drift * gap[:, None] + scale * np.sqrt(gap)[:, None] * noise
-        for row in np.flatnonzero(~first):
-            values[row] = values[row - 1] + change[row]
-        return values
+        return drift * gap, scale * np.sqrt(gap)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoRegressive(_Tailed):
+class AutoRegressive(_Changes):
     """Features that return to the level of their phase, at its rate and with its noise.
 
     An Ornstein-Uhlenbeck process (Uhlenbeck & Ornstein 1930, doi:10.1103/PhysRev.36.823) seen at
@@ -195,7 +216,7 @@ class AutoRegressive(_Tailed):
         if self.differences not in (0, 1):
             raise ValueError(f"differences must be 0 or 1, got {self.differences!r}")
 
-    def _reverting(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
+    def _moving(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
         """Return what goes back to its level, and how it lags."""
         at = lag(rows)
         if not self.differences:
@@ -204,43 +225,29 @@ class AutoRegressive(_Tailed):
 
     def series(self, rows: Rows) -> Series:
         """Return changes and what they depart from."""
-        return series_of_reversions(*self._reverting(rows.values, rows))
+        return series_of_reversions(*self._moving(rows.values, rows))
 
-    def innovations(
-        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
-    ) -> tuple[Any, Any, np.ndarray]:
-        """Change without the part that the distance from the level explains."""
+    def _change(self, before: Any, gap: Any, parameters: tuple[Any, ...], xp: Any) -> Any:
         level, scale, rate = parameters
-        y, at = self._reverting(values, rows)
-        pull, spread = _reversion(rate, at.gap[:, None, :], xp)
-        distance = at.previous(y)[:, None, :] - level
-        return at.change(y)[:, None, :] - pull * distance, scale * spread, at.known
+        pull = xp.expm1(-rate * gap)
+        spread = xp.sqrt(-xp.expm1(-2.0 * rate * gap) / (2.0 * rate))
+        return pull * (before - level), scale * spread
 
     def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
-        """Follow the process from one checkpoint of a run to the next."""
-        level, scale, rate = parameters
-        shock = scale * noise
-        values, gap, first = _begun(rows)
+        """Follow the process, or that of the speeds, which are then added up."""
+        followed = super().follow(rows, parameters, noise)
         if not self.differences:
-            pull, spread = _reversion(rate, gap[:, None], np)
-            for row in np.flatnonzero(~first):
-                away = values[row - 1] - level[row]
-                values[row] = values[row - 1] + pull[row] * away + shock[row] * spread[row]
-            return values
-        between = 0.5 * (gap + np.append(0.0, gap[:-1]))
-        pull, spread = _reversion(rate, np.maximum(between, 1e-12)[:, None], np)
-        speed = lag(rows).change(rows.values) / gap[:, None]  # the second row's is as observed
-        second = np.append(False, first[:-1])
-        for row in np.flatnonzero(~first):
-            if not second[row]:
-                away = speed[row - 1] - level[row]
-                speed[row] = speed[row - 1] + pull[row] * away + shock[row] * spread[row]
-            values[row] = values[row - 1] + speed[row] * gap[row]
-        return values
+            return followed
+        at = lag(rows)
+
+        def go_on(before: np.ndarray, turn: np.ndarray) -> np.ndarray:
+            return before + followed[turn] * at.gap[turn]
+
+        return in_turn(rows.values, at, rows.layout, go_on)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadraticDrift(_Tailed):
+class QuadraticDrift(_Changes):
     """Features that drift as fast as where they are says: one law of motion for each phase.
 
     The change of a feature y over a gap g since it was last observed, in units of the median gap
@@ -295,40 +302,9 @@ class QuadraticDrift(_Tailed):
         drift, scale, slope, curvature = (parameters[name] for name in self.dims)
         return drift / series.spread, scale / series.spread, slope, curvature * series.spread
 
-    def innovations(
-        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
-    ) -> tuple[Any, Any, np.ndarray]:
-        """Change without its drift."""
+    def _change(self, before: Any, gap: Any, parameters: tuple[Any, ...], xp: Any) -> Any:
         drift, scale, slope, curvature = parameters
-        at = lag(rows)
-        gap, before = at.gap[:, None, :], at.previous(values)[:, None, :]
-        expected = (drift + (slope + curvature * before) * before) * gap
-        return at.change(values)[:, None, :] - expected, scale * np.sqrt(gap), at.known
-
-    def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
-        """Add up drift and noise from one checkpoint of a run to the next."""
-        drift, scale, slope, curvature = parameters
-        values, gap, first = _begun(rows)
-        shock = scale * np.sqrt(gap)[:, None] * noise
-        for row in np.flatnonzero(~first):
-            y = values[row - 1]
-            pace = drift[row] + (slope[row] + curvature[row] * y) * y
-            values[row] = y + pace * gap[row] + shock[row]
-        return values
-
-
-def _reversion(rate: Any, gap: Any, xp: Any) -> tuple[Any, Any]:
-    """Share of a distance that is lost over a gap, negative, and the spread that is gained."""
-    return xp.expm1(-rate * gap), xp.sqrt(-xp.expm1(-2.0 * rate * gap) / (2.0 * rate))
-
-
-def _begun(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows as they begin: first values of runs, gaps (row) since the last row, and first rows."""
-    first = np.zeros(len(rows.values), bool)
-    first[rows.layout.starts] = True
-    gap = np.where(first, 1.0, np.diff(rows.time, prepend=rows.time[0]) / rows.step_unit)
-    values = np.where(rows.observed, rows.values, rows.location)
-    return values, gap, first
+        return (drift + (slope + curvature * before) * before) * gap, scale * np.sqrt(gap)
 
 
 EMISSIONS: dict[str, type[Linear]] = {

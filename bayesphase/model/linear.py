@@ -181,15 +181,16 @@ class Linear(ABC):
     def sample(
         self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows
     ) -> np.ndarray:
-        """Draw features (row, feature) of rows in the given `states` (row).
+        """Draw features (row, feature) of rows in the given `states` (row), 0 where missing.
 
-        Families of changes take the first value of each run, which they condition on, as observed.
+        Families of changes take the first values of each run, which they condition on, as observed,
+        and go on from the last observation of a feature, as their density does.
         """
         by_row = tuple(parameters[name][states] for name in self.dims)
         shape = by_row[0].shape
         df = self.tails
         noise = rng.standard_normal(shape) if df is None else rng.standard_t(df, shape)
-        return self.follow(rows, by_row, noise)
+        return np.where(rows.observed, self.follow(rows, by_row, noise), 0.0)
 
 
 def check_df(df: float | None) -> None:

@@ -224,6 +224,28 @@ def _chain_draw(fit: xr.DataTree) -> tuple[int, int]:
     return fit["posterior"].sizes["chain"], fit["posterior"].sizes["draw"]
 
 
+def chosen_draws(fit: xr.DataTree, draws: int | None) -> np.ndarray:
+    """Choose draws of all chains, as many of each and spread evenly.
+
+    Parameters
+    ----------
+    fit : DataTree
+    draws : int or None
+        How many at most, but one of each chain at least; all if None.
+
+    Returns
+    -------
+    ndarray (chain, draw)
+        Places in what `flat_posterior` returns.
+    """
+    n_chains, n_draws = _chain_draw(fit)
+    n_each = n_draws
+    if draws is not None:
+        n_each = min(n_draws, max(1, check_count("draws", draws, least=1) // n_chains))
+    at = np.linspace(0, n_draws - 1, n_each + 2)[1:-1] if n_each < n_draws else range(n_draws)
+    return np.arange(n_chains)[:, None] * n_draws + np.round(at).astype(int)
+
+
 def flat_posterior(fit: xr.DataTree) -> dict[str, np.ndarray]:
     """Parameters by name (draw, ...), chains one after the other."""
     posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)

@@ -3,10 +3,12 @@
 Functions of `values` (row, feature) take arrays of NumPy or PyTensor alike.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bayesphase.model.lanes import Layout
 from bayesphase.model.rows import Rows, location_and_spread
 
 
@@ -60,6 +62,35 @@ def _lag(rows: Rows, observed: np.ndarray, time: np.ndarray) -> Lag:
     earlier = np.take_along_axis(time, np.maximum(before, 0), axis=0)
     # rounded, so that rounding errors do not make equal gaps differ
     return Lag(before, np.where(before >= 0, np.round(time - earlier, 9), 1.0), time)
+
+
+def in_turn(
+    values: np.ndarray,
+    at: Lag,
+    layout: Layout,
+    go_on: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Make values (row, feature) from those before them, at the same checkpoint of all runs.
+
+    `go_on` takes what was made of the earlier observations, and the rows. Values that have none
+    stay as they are.
+    """
+    made = values.copy()
+    with np.errstate(over="ignore", invalid="ignore"):  # a drift that grows with itself may explode
+        for turn in turns(layout):
+            before = np.take_along_axis(made, np.maximum(at.before[turn], 0), axis=0)
+            made[turn] = np.where(at.known[turn], go_on(before, turn), made[turn])
+    return made
+
+
+def turns(layout: Layout) -> Iterator[np.ndarray]:
+    """Go through rows by their place in the run: the first of all runs, the second, and so on.
+
+    Runs come longest first, so that those which go on are the first of those before.
+    """
+    starts, lengths = layout.starts[layout.by_length], layout.lengths[layout.by_length]
+    for t in range(lengths[0]):
+        yield starts[lengths > t] + t
 
 
 class Series(NamedTuple):

@@ -1,9 +1,11 @@
 """From tables to figures: computes no statistics, never calls show, changes no global setting."""
 
 from bayesphase.plots.boundaries import plot_boundaries
+from bayesphase.plots.checks import plot_predictive_checks
 from bayesphase.plots.pca import plot_pca
 from bayesphase.plots.phases import plot_phases
 from bayesphase.plots.probabilities import plot_phase_probabilities
+from bayesphase.plots.pseudo_residuals import plot_pseudo_residuals
 from bayesphase.plots.training_map import plot_training_map
 
 __all__ = [
@@ -11,5 +13,7 @@ __all__ = [
     "plot_pca",
     "plot_phase_probabilities",
     "plot_phases",
+    "plot_predictive_checks",
+    "plot_pseudo_residuals",
     "plot_training_map",
 ]

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 
+from bayesphase.analysis.checks import predictive_checks
 from bayesphase.analysis.phases import boundaries, phase_probabilities
+from bayesphase.analysis.pseudo_residuals import pseudo_residuals
 from bayesphase.analysis.trajectories import training_map
 
 _BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
 _MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
+_CHECK_VARIABLES = ("observed_median", "observed_lower", "observed_upper", "p_value")
 _CI_PROB = 0.9
 
 
@@ -45,6 +48,29 @@ def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Da
     return data.transpose("state", "state_next")
 
 
+def pseudo_residual_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
+    """Return pseudo-residuals and their autocorrelations, computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return pseudo_residuals(data)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "pseudo_residuals"))
+    of_values, of_lags = ("pseudo_residual",), ("autocorrelation", "autocorrelation_sd")
+    for names, dims in ((of_values, ("run", "step", "feature")), (of_lags, ("feature", "lag"))):
+        require_variables(data, names, dims, made_by="pseudo_residuals")
+    return data.transpose("run", "step", "feature", "lag")
+
+
+def check_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
+    """Return predictive checks, dims (check, sample), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return predictive_checks(data)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "predictive_checks"))
+    require_variables(data, ("replicated",), ("check", "sample"), made_by="predictive_checks")
+    require_variables(data, _CHECK_VARIABLES, ("check",), made_by="predictive_checks")
+    return data.transpose("check", "sample")
+
+
 def require_variables(
     table: xr.Dataset, names: Iterable[str], dims: tuple[str, ...], *, made_by: str
 ) -> None:
@@ -65,18 +91,23 @@ def require_dims(table: xr.DataArray, dims: tuple[str, ...], *, name: str) -> No
         raise ValueError(f"{name} must have dims {dims}, none of them empty, got {sizes}")
 
 
-def choose_runs(run: str | Sequence[str] | None, available: xr.DataArray) -> list[str]:
-    """Return the runs asked for, all of them for None; ValueError lists those there are."""
+def choose(kind: str, asked: str | Sequence[str] | None, available: xr.DataArray) -> list[str]:
+    """Return the labels asked for, all of them for None; ValueError lists those there are.
+
+    `kind` is what they are labels of, and the name of the argument: "run", say.
+    """
     there = available.values.tolist()
-    if run is None:
+    if asked is None:
         return there
-    asked = [run] if isinstance(run, str) else list(run)
-    if not asked:
-        raise ValueError("run is empty: name at least one run, or leave it out for all of them")
-    for name in asked:
+    wanted = [asked] if isinstance(asked, str) else list(asked)
+    if not wanted:
+        raise ValueError(
+            f"{kind} is empty: name at least one {kind}, or leave it out for all of them"
+        )
+    for name in wanted:
         if name not in there:
-            raise ValueError(f"there is no run {name!r}; the runs are {there}")
-    return asked
+            raise ValueError(f"there is no {kind} {name!r}; the {kind}s are {there}")
+    return wanted
 
 
 def checkpoints_of(path: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

@@ -53,8 +53,8 @@ def plot_pca(
     """
     path, probability, table = most_likely_path(fit), phase_probabilities(fit), boundaries(fit)
     _require_pca(pca_table)
-    runs = _tables.choose_runs(run, path["run"])
-    _tables.choose_runs(runs, pca_table["run"])
+    runs = _tables.choose("run", run, path["run"])
+    _tables.choose("run", runs, pca_table["run"])
     scores = pca_table["scores"].isel(component=[0, 1]).transpose("run", "step", "component")
     colors = _style.phase_colors(probability["state"].values)
     with _style.drawing_on(ax, height=4.2) as drawn:

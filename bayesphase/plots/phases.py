@@ -81,7 +81,7 @@ def plot_phases(
         curves = _curves.first_features(fit)
     else:
         curves = _curves.loss_curves(loss, most=len(_LINES))
-    runs = _tables.choose_runs(run, path["run"])
+    runs = _tables.choose("run", run, path["run"])
     if run is None and len(runs) > _MOST_RUNS:
         warnings.warn(
             f"{len(runs)} runs are too many for one figure; drawing the first {_MOST_RUNS}. "
@@ -89,7 +89,7 @@ def plot_phases(
             stacklevel=2,
         )
         runs = runs[:_MOST_RUNS]
-    _tables.choose_runs(runs, curves["run"])
+    _tables.choose("run", runs, curves["run"])
     _style.require_scale(xscale)
     curves = curves.sel(run=runs)
     given = None if ax is None else np.atleast_1d(np.asarray(ax, dtype=object)).ravel()

@@ -229,10 +229,13 @@ def parameters_of(emission, rng, n_features, n_states=3):
     return dict(zip(emission.dims, (place, scale, rate, 0.001 * place), strict=False))
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize("emission", FAMILIES, ids=repr)
-def test_features_made_from_noise_give_the_noise_back(emission):
-    rng = np.random.default_rng(10)
-    rows = uneven(rng)
+def test_features_made_from_noise_give_the_noise_back(emission, missing):
+    """So what is drawn has the density that it is given, also over holes and after a late start."""
+    rng = np.random.default_rng(17)
+    rows = uneven(rng, missing=missing)
+    assert missing == 0.0 or not rows.observed[rows.layout.starts].all()
     states = rng.integers(0, 3, len(rows.values))
     named = parameters_of(emission, rng, 2)
     noise = rng.normal(size=rows.values.shape)
@@ -241,8 +244,30 @@ def test_features_made_from_noise_give_the_noise_back(emission):
     residuals = emission.residuals(made, states, named)
     known = ~np.isnan(residuals)
     lost = 0 if emission.name == "student_t" else 1 + getattr(emission, "differences", 0)
-    assert (~known).sum() == lost * 3 * 2  # so many first values of three runs with two features
+    # so many first values of three runs with two features
+    assert (rows.observed & ~known).sum() == lost * 3 * 2
     np.testing.assert_allclose(residuals[known], noise[known], atol=1e-9)
+    # what has no density is what was observed
+    given = rows.observed & ~known
+    np.testing.assert_allclose(made.values[given], rows.values[given])
+
+
+def test_draws_over_a_hole_have_the_moments_of_one_long_step():
+    """Also from the first value that there is, where a run begins without one."""
+    values = np.full((2000, 4, 2), np.nan)
+    values[:, [0, 3], 0] = 5.0
+    values[:, [1, 2], 1] = -3.0
+    rows = rows_of(grid(values).assign_coords(step=[0, 10, 20, 30]))
+    named = {"drift": np.array([[0.5, 0.25]]), "scale": np.array([[2.0, 1.0]])}
+    states = np.zeros(len(rows.values), int)
+    rng = np.random.default_rng(16)
+    drawn = RandomWalk(df=None).sample(rng, states, named, rows).reshape(2000, 4, 2)
+    assert (drawn[:, 0, 0] == 5.0).all()
+    assert (drawn[:, 1, 1] == -3.0).all()
+    assert (drawn[np.isnan(values)] == 0.0).all()
+    z = (drawn[:, [3, 2], [0, 1]] - [5.0 + 3 * 0.5, -3.0 + 0.25]) / [2.0 * np.sqrt(3.0), 1.0]
+    assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(2000)).all()
+    np.testing.assert_allclose(z.std(axis=0), 1.0, atol=0.065)
 
 
 @pytest.mark.parametrize("emission", FAMILIES, ids=repr)
