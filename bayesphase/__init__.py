@@ -29,6 +29,7 @@ _HOME = {
     "Sticky": "model.transitions",
     "LeftToRight": "model.transitions",
     "ContinuousTime": "model.transitions",
+    "StickyHDP": "model.transitions",
     "hmm_logp": "model.likelihood",
     "build_model": "model.build",
     "simulate": "model.simulate",

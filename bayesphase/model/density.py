@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import block_diag
 
-from bayesphase.model.chain_prior import ChainPrior
+from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.line_prior import LinePrior
@@ -50,7 +50,7 @@ class DirectDensity:
 
     def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
         self._spec = spec
-        self._chain = ChainPrior(spec.transition, spec.priors, spec.n_states)
+        self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
         self._lines = LinePrior(spec.emission, spec.priors, spec.rows, spec.n_states)
         self._stretch = self._pymc_stretch() if stretch is None else stretch
         self._factor = block_diag(*(block for blocks in self._stretch.chain for block in blocks))
