@@ -4,18 +4,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import polygamma, psi
+from scipy.special import psi
 
 from bayesphase.model import sparse
-from bayesphase.model.passes import Expectation
+from bayesphase.model.hdp_prior import WeightedPrior, log_probs
 from bayesphase.model.priors import Prior
 
 Parameters = Mapping[str, Any]
 
 # of an M-step: rounds between weights and the visits that they explain
 _ROUNDS = 20
-# mean and variance of the standard logistic distribution, which a score has under a sparse prior
-_LOGISTIC_VARIANCE = np.pi**2 / 3.0
 
 
 class Weighted:
@@ -62,7 +60,7 @@ class Weighted:
         """Give the default priors: none, for all that there is to choose are the options."""
         return {}
 
-    def own_prior(self, n_states: int) -> "WeightedPrior":
+    def own_prior(self, n_states: int) -> WeightedPrior:
         """Prior of the scores, which depend on each other."""
         return WeightedPrior(self)
 
@@ -82,8 +80,8 @@ class Weighted:
             )
 
         free = {"weight_scores": scores("weight_scores", pt.as_tensor(self.base))}
-        log_weights = self.log_weights(free["weight_scores"], pt)
-        for name, log_shapes in self.log_shapes(log_weights, pt).items():
+        log_weights = self._log_weights(free["weight_scores"])
+        for name, log_shapes in self._log_shapes(log_weights).items():
             free[name] = scores(name, log_shapes)
         logs = self._logs(free, pt)
         named = {
@@ -97,25 +95,40 @@ class Weighted:
         """Log shapes (state) of the gamma variables of `weight_scores`."""
         return np.full(self.n_states, np.log(self.weight_concentration / self.n_states))
 
-    def log_weights(self, scores: Any, xp: Any) -> Any:
-        """Logarithms of `state_weights` (..., state) from their scores."""
-        return _normalised(sparse.log_gamma(scores, self.base, xp), xp)
+    def _log_weights(self, scores: Any) -> Any:
+        import pytensor.tensor as pt
 
-    def log_shapes(self, log_weights: Any, xp: Any) -> dict[str, Any]:
+        return pt.special.log_softmax(sparse.log_gamma(scores, self.base, pt), axis=-1)
+
+    @property
+    def options(self) -> tuple[float, float, float]:
+        """What the compiled code takes: log shape of a weight, and the concentrations."""
+        return float(self.base[0]), self.concentration, self.stickiness
+
+    def _log_shapes(self, log_weights: Any) -> dict[str, Any]:
         """Log shapes of the gamma variables of `initial_scores` and `transition_scores`."""
+        import pytensor.tensor as pt
+
         log_shape = np.log(self.concentration) + log_weights
-        rows = xp.zeros((self.n_states, 1)) + log_shape[..., None, :]
-        own = np.log(self.stickiness) if self.stickiness > 0 else -np.inf
-        sticky = xp.where(np.eye(self.n_states, dtype=bool), xp.logaddexp(rows, own), rows)
-        return {"initial_scores": log_shape, "transition_scores": sticky}
+        rows = pt.zeros((self.n_states, 1)) + log_shape
+        if self.stickiness > 0:
+            diagonal = np.eye(self.n_states, dtype=bool)
+            rows = pt.where(diagonal, pt.logaddexp(rows, np.log(self.stickiness)), rows)
+        return {"initial_scores": log_shape, "transition_scores": rows}
 
     def _logs(self, free: Parameters, xp: Any) -> dict[str, Any]:
-        """Logarithms of all probabilities, by name, from scores by name."""
-        log_weights = self.log_weights(free["weight_scores"], xp)
+        """Logarithms of all probabilities, by name, from scores (..., state) by name."""
+        if xp is np:
+            logs = log_probs(*(free[name] for name in self.scores), *self.options)
+            return dict(
+                zip(("state_weights", "initial_probs", "transition_probs"), logs, strict=True)
+            )
+        log_weights = self._log_weights(free["weight_scores"])
         logs = {"state_weights": log_weights}
-        for name, log_shapes in self.log_shapes(log_weights, xp).items():
+        for name, log_shapes in self._log_shapes(log_weights).items():
+            log_values = sparse.log_gamma(free[name], log_shapes, xp)
             probs = name.replace("scores", "probs")
-            logs[probs] = _normalised(sparse.log_gamma(free[name], log_shapes, xp), xp)
+            logs[probs] = xp.special.log_softmax(log_values, axis=-1)
         return logs
 
     def free(self, parameters: Parameters) -> dict[str, Any]:
@@ -172,88 +185,3 @@ class Weighted:
         """Move scores by about `size`; they are among the result."""
         free = self.free(parameters)
         return self.named({name: x + size * rng.normal(size=x.shape) for name, x in free.items()})
-
-
-class WeightedPrior:
-    """The scores of a `Weighted` chain, their prior and its gradient; see `ChainPrior`."""
-
-    def __init__(self, chain: Weighted) -> None:
-        self._chain, self._n_states = chain, chain.n_states
-        self.n_dim = chain.n_states * (chain.n_states + 2)
-        self.shape = (self.n_dim, 1)
-        self.families = {"scores": self}
-        self._base = chain.base
-
-    def free(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores, by name, at coordinates (..., n_dim)."""
-        n = self._n_states
-        rows = x[..., 2 * n :]
-        return {
-            "weight_scores": x[..., :n],
-            "initial_scores": x[..., n : 2 * n],
-            "transition_scores": rows.reshape(*rows.shape[:-1], n, n),
-        }
-
-    def parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Parameters, by name, at coordinates (..., n_dim)."""
-        return self._chain.named(self.free(x))
-
-    def coordinates(self, parameters: Parameters) -> np.ndarray:
-        """Undo `parameters` for one point."""
-        return np.concatenate([x.ravel() for x in self._chain.free(parameters).values()])
-
-    def log_density(self, free: Parameters) -> float:
-        """Log density (nats) of the prior."""
-        log_weights = self._chain.log_weights(free["weight_scores"], np)
-        shapes = {"weight_scores": self._base, **self._chain.log_shapes(log_weights, np)}
-        terms = [sparse.log_density(free[name], at).sum() for name, at in shapes.items()]
-        return float(sum(terms))
-
-    def value_and_slope(
-        self, free: Parameters, parameters: Parameters, expected: Expectation
-    ) -> tuple[float, np.ndarray]:
-        """Log density (nats) of the prior, and the gradient of the log posterior."""
-        log_weights = self._chain.log_weights(free["weight_scores"], np)
-        log_shapes = self._chain.log_shapes(log_weights, np)
-        counts = {
-            "initial_scores": (expected.first_states, parameters["initial_probs"]),
-            "transition_scores": (
-                expected.transitions.sum(axis=0),
-                parameters["transition_probs"],
-            ),
-        }
-        value, to_weights, slopes = 0.0, np.zeros(self._n_states), []
-        for name, (count, probs) in counts.items():
-            score, log_shape = free[name], log_shapes[name]
-            pull = count - count.sum(axis=-1, keepdims=True) * probs
-            value += sparse.log_density(score, log_shape).sum()
-            by_score, by_shape = sparse.slopes(score, log_shape, pull)
-            slopes.append(by_score.ravel())
-            # all shapes are the concentration times a weight, but for what is added to stay
-            share = np.exp(np.log(self._chain.concentration) + log_weights - log_shape)
-            to_weights += (share * by_shape).reshape(-1, self._n_states).sum(axis=0)
-        weight = free["weight_scores"]
-        value += sparse.log_density(weight, self._base).sum()
-        pull = to_weights - to_weights.sum() * np.exp(log_weights)
-        slopes.insert(0, sparse.slopes(weight, self._base, pull)[0])
-        return float(value), np.concatenate(slopes)
-
-    def factors(self, parameters: Parameters, expected: Expectation) -> list[np.ndarray]:
-        """Cholesky factors (block, dim, dim) of about the posterior's covariance about a mode."""
-        counts = np.concatenate(
-            [
-                np.zeros(self._n_states),
-                expected.first_states,
-                expected.transitions.sum(axis=0).ravel(),
-            ]
-        )
-        precision = 1.0 / _LOGISTIC_VARIANCE + 1.0 / polygamma(1, counts + 1e-3)
-        return [1.0 / np.sqrt(precision)[:, None, None]]
-
-
-def _normalised(logs: Any, xp: Any) -> Any:
-    """Log of probabilities from their logarithms up to a constant."""
-    if xp is np:
-        top = logs.max(axis=-1, keepdims=True)
-        return logs - top - np.log(np.exp(logs - top).sum(axis=-1, keepdims=True))
-    return xp.special.log_softmax(logs, axis=-1)

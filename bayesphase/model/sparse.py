@@ -17,10 +17,12 @@ is to exchange two scores.
 All functions work on arrays that broadcast; `log_shape` is log a.
 """
 
+from math import lgamma
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, gammaln, psi
+from numba import njit
+from scipy.special import expit
 
 # steps of Newton's method, which gains at least 1 in the score by each
 _MOST_STEPS = 1000
@@ -39,43 +41,68 @@ def _softplus(x: Any, xp: Any) -> Any:
     return np.logaddexp(0.0, x) if xp is np else xp.softplus(x)
 
 
-def log_density(score: np.ndarray, log_shape: np.ndarray) -> np.ndarray:
-    """Log density of scores of gamma variables with scale 1, nats."""
-    shape, left = np.exp(log_shape), expit(-score)
-    value = shape * score - (1.0 - shape) * np.logaddexp(0.0, -score)
-    value -= np.exp(log_gamma(score, log_shape)) + gammaln(1.0 + shape)
-    return value + np.log(shape + (1.0 - shape) * left)
+@njit(cache=True)
+def _tail(score):  # type: ignore[no-untyped-def]
+    """Logarithm of 1 + exp(-score)."""
+    return np.log1p(np.exp(-abs(score))) + max(-score, 0.0)
+
+
+@njit(cache=True)
+def log_value(score, log_shape):  # type: ignore[no-untyped-def]
+    """`log_gamma` of one score."""
+    return score - np.expm1(-log_shape) * _tail(score)
+
+
+@njit(cache=True)
+def entry(score, log_shape, pull):  # type: ignore[no-untyped-def]
+    """Log density of one score, and derivatives of a log posterior.
+
+    Parameters
+    ----------
+    score, log_shape : float
+        Of a gamma variable with scale 1.
+    pull : float
+        Derivative with respect to its logarithm of what is added to the prior.
+
+    Returns
+    -------
+    log_density : float
+        Of the score under the prior, nats.
+    by_score, by_shape : float
+        Derivatives of the log posterior with respect to the score and the log shape.
+    """
+    shape, tail = np.exp(log_shape), _tail(score)
+    left = np.exp(-score - tail)  # what the logistic distribution has beyond the score
+    value = np.exp(score - np.expm1(-log_shape) * tail)
+    inner = shape + (1.0 - shape) * left
+    log_density = shape * score - (1.0 - shape) * tail - value - lgamma(1.0 + shape) + np.log(inner)
+    pull = pull - value
+    by_score = inner + (1.0 - shape) * (left**2 - left) / inner
+    by_score += pull * (1.0 + np.expm1(-log_shape) * left)
+    by_shape = shape * (score + tail - _psi(1.0 + shape) + (1.0 - left) / inner)
+    return log_density, by_score, by_shape + pull * tail * np.exp(-log_shape)
+
+
+@njit(cache=True)
+def _psi(x):  # type: ignore[no-untyped-def]
+    """Digamma function of x > 0 (Abramowitz & Stegun 1964, 6.3.5 and 6.3.18)."""
+    below = 0.0
+    while x < 10.0:
+        below += 1.0 / x
+        x += 1.0
+    u = 1.0 / x**2
+    series = u * (1 / 12 - u * (1 / 120 - u * (1 / 252 - u * (1 / 240 - u * (1 / 132)))))
+    return np.log(x) - 0.5 / x - series - below
 
 
 def log_density_graph(score: Any, log_shape: Any) -> Any:
-    """Return the same as `log_density`, as a PyTensor graph."""
+    """Log density of scores of gamma variables with scale 1, nats, as a PyTensor graph."""
     import pytensor.tensor as pt
 
     shape = pt.exp(log_shape)
     value = shape * score - (1.0 - shape) * pt.softplus(-score)
     value -= pt.exp(log_gamma(score, log_shape, pt)) + pt.gammaln(1.0 + shape)
     return value + pt.log(shape + (1.0 - shape) * pt.sigmoid(-score))
-
-
-def slopes(
-    score: np.ndarray, log_shape: np.ndarray, pull: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives, with respect to scores and log shapes, of a log density.
-
-    Parameters
-    ----------
-    score, log_shape : ndarray
-    pull : ndarray
-        Derivative with respect to `log_gamma` of what is added to the prior.
-    """
-    shape, left = np.exp(log_shape), expit(-score)
-    inner = shape + (1.0 - shape) * left
-    pull = pull - np.exp(log_gamma(score, log_shape))
-    by_score = shape + (1.0 - shape) * left + (1.0 - shape) * (left**2 - left) / inner
-    by_score += pull * (1.0 + np.expm1(-log_shape) * left)
-    tail = np.logaddexp(0.0, -score)
-    by_shape = shape * (score + tail - psi(1.0 + shape) + (1.0 - left) / inner)
-    return by_score, by_shape + pull * tail * np.exp(-log_shape)
 
 
 def score_of(log_value: np.ndarray, log_shape: np.ndarray) -> np.ndarray:
