@@ -92,6 +92,14 @@ class DirectDensity:
         )
         return type(self)(spec, stretch)
 
+    def log_mass(self, parameters: Mapping[str, np.ndarray]) -> float:
+        """Integral of the density about a mode, as if it were normal there: its logarithm, nats."""
+        near = self.around(parameters)
+        diagonals = np.diag(near._factor), near._stretch.spread.ravel()
+        volume = sum(float(np.log(diagonal).sum()) for diagonal in diagonals)
+        at_mode = near(near.unconstrained(parameters))[0]
+        return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
+
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a point for a chain to start from, standard normal."""
         return rng.normal(size=self.n_dim)

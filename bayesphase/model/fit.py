@@ -137,7 +137,7 @@ def fit(
         density = direct_density(spec)
         scored_under = "default"
         if density is not None:
-            modes = _rescored(modes, density)
+            modes = _rescored(modes, density, by_mass=getattr(spec.transition, "spare", False))
             scored_under = "the model's"
         numbers = number_modes(modes, spec)
         if check_count("mode", mode, least=0) > max(numbers):
@@ -212,9 +212,18 @@ def _check_settings(
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
 
 
-def _rescored(modes: list[Start], density: DirectDensity) -> list[Start]:
-    """Order modes by the density that is sampled; EM's has the default priors, roughly."""
-    scored = [Start(density(density.unconstrained(m.parameters))[0], m.parameters) for m in modes]
+def _rescored(modes: list[Start], density: DirectDensity, *, by_mass: bool) -> list[Start]:
+    """Order modes by the density that is sampled; EM's has the default priors, roughly.
+
+    Modes that use different numbers of states differ in width by many orders of magnitude: then
+    what counts is not the height but the mass.
+    """
+
+    def height(parameters: Mapping[str, np.ndarray]) -> float:
+        return density(density.unconstrained(parameters))[0]
+
+    score = density.log_mass if by_mass else height
+    scored = [Start(score(m.parameters), m.parameters) for m in modes]
     if not all(np.isfinite(start.log_density) for start in scored):
         raise ValueError(
             "the log density is not finite where sampling would start: do the priors allow the "

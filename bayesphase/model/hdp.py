@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import psi
 
 from bayesphase.model import sparse
-from bayesphase.model.hdp_prior import WeightedPrior, log_probs
+from bayesphase.model.hdp_prior import WeightedPrior, best_scores, log_probs
 from bayesphase.model.priors import Prior
 
 Parameters = Mapping[str, Any]
@@ -29,6 +29,7 @@ class Weighted:
     weight_concentration, concentration, stickiness : float
     """
 
+    spare: ClassVar[bool] = True  # there are more states than are expected to be visited
     attrs: ClassVar[dict[str, dict[str, Any]]] = {
         "state_weights": {"long_name": "share of all switches that lead to the state", "units": "1"}
     }
@@ -154,7 +155,7 @@ class Weighted:
         first_states: np.ndarray,
         current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
-        """M-step, at about the posterior mean; see `Sticky.maximise`.
+        """M-step, at about the mode of the scores; see `Sticky.maximise`.
 
         A weight is explained by the tables of the Chinese restaurants that serve its state: the
         expected number of distinct draws from the weights among the visits (Teh, Jordan, Beal &
@@ -170,10 +171,9 @@ class Weighted:
             shapes = self.concentration * weights + own
             served = psi(shapes + counts) - psi(shapes)
             tables = (self.concentration * weights * served).sum(axis=0)
-        log_values = np.log(shapes + counts)
-        scores = sparse.score_of(log_values, np.log(shapes))
+        scores = best_scores(np.log(shapes), counts)
         free = {
-            "weight_scores": sparse.score_of(np.log(base + tables), self.base),
+            "weight_scores": best_scores(self.base[None], tables[None])[0],
             "initial_scores": scores[-1],
             "transition_scores": scores[:-1],
         }

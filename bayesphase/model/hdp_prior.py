@@ -8,7 +8,7 @@ from numba import njit
 from scipy.special import polygamma
 
 from bayesphase.model.passes import Expectation
-from bayesphase.model.sparse import entry, log_value
+from bayesphase.model.sparse import entry, log_value, most_probable
 
 Parameters = Mapping[str, Any]
 
@@ -77,6 +77,20 @@ def _density(scores, counts, log_base, concentration, stickiness):  # type: igno
         density, slope[0, k], _ = entry(scores[0, k], log_base, pull)
         value += density
     return value, slope
+
+
+@njit(cache=True)
+def best_scores(log_shapes, counts):  # type: ignore[no-untyped-def]
+    """Scores (row, state) of Dirichlet vectors that are most probable given `counts` of the same.
+
+    The counts do not say anything about the sum of gamma variables, which stays that of the shapes.
+    """
+    scores = np.empty(counts.shape)
+    for row in range(counts.shape[0]):
+        widening = 1.0 + counts[row].sum() / np.exp(log_shapes[row]).sum()
+        for k in range(counts.shape[1]):
+            scores[row, k] = most_probable(log_shapes[row, k], counts[row, k], widening)
+    return scores
 
 
 def log_probs(

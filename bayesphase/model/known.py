@@ -41,7 +41,7 @@ class Anchored:
         self.dims: dict[str, tuple[str, ...]] = chain.dims
         self.attrs: dict[str, dict[str, Any]] = chain.attrs
         if hasattr(chain, "own_prior"):
-            self.own_prior = chain.own_prior
+            self.own_prior, self.spare = chain.own_prior, chain.spare
         starts = rows.layout.starts
         # of a run's first checkpoint nothing leads into it, but there always is a second
         leaving = np.full(len(known), UNKNOWN)

@@ -105,6 +105,24 @@ def log_density_graph(score: Any, log_shape: Any) -> Any:
     return value + pt.log(shape + (1.0 - shape) * pt.sigmoid(-score))
 
 
+@njit(cache=True)
+def most_probable(log_shape, count, widening):  # type: ignore[no-untyped-def]
+    """Find the score whose density, times the variable to the power `count`, is the largest.
+
+    `widening` is 1 and what else is subtracted for each unit of the variable. The density has one
+    peak: its derivative is bisected.
+    """
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        score = 0.5 * (low + high)
+        pull = count - (widening - 1.0) * np.exp(log_value(score, log_shape))
+        if entry(score, log_shape, pull)[1] > 0.0:
+            low = score
+        else:
+            high = score
+    return 0.5 * (low + high)
+
+
 def score_of(log_value: np.ndarray, log_shape: np.ndarray) -> np.ndarray:
     """Undo `log_gamma`."""
     log_value, log_shape = np.broadcast_arrays(log_value, log_shape)
