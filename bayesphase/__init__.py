@@ -56,12 +56,14 @@ _HOME = {
     "compare": "analysis.compare",
     "log_evidence": "analysis.evidence",
     "state_counts": "analysis.counts",
+    "visited_counts": "analysis.visited",
     "mode_weights": "analysis.modes",
     "plot_phases": "plots",
     "plot_phase_probabilities": "plots",
     "plot_boundaries": "plots",
     "plot_pca": "plots",
     "plot_training_map": "plots",
+    "plot_visited_counts": "plots",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -40,9 +40,9 @@ def build_model(
         "random_walk", "autoregressive" or "quadratic_drift"; `bayesphase.Gaussian`,
         `bayesphase.StudentT`, `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or
         `bayesphase.QuadraticDrift`.
-    transition : {"sticky", "left_to_right", "continuous_time"} or transition object
+    transition : {"sticky", "left_to_right", "continuous_time", "sticky_hdp"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
-        `bayesphase.ContinuousTime`.
+        `bayesphase.ContinuousTime`, `bayesphase.StickyHDP`.
     priors : mapping of str to Prior, optional
         Replaces the default prior of the variables it names, for example
         ``{"scale": Prior("HalfNormal", sigma=0.5)}``.

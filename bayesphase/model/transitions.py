@@ -296,7 +296,7 @@ class StickyHDP:
     Parameters
     ----------
     weight_concentration : float
-        Small where few states are expected; positive. `bayesphase.state_visits` says how the
+        Small where few states are expected; positive. `bayesphase.visited_counts` says how the
         answer depends on it.
     concentration : float
         Prior number of transitions to other states, from each; positive.

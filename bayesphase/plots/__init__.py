@@ -5,6 +5,7 @@ from bayesphase.plots.pca import plot_pca
 from bayesphase.plots.phases import plot_phases
 from bayesphase.plots.probabilities import plot_phase_probabilities
 from bayesphase.plots.training_map import plot_training_map
+from bayesphase.plots.visited import plot_visited_counts
 
 __all__ = [
     "plot_boundaries",
@@ -12,4 +13,5 @@ __all__ = [
     "plot_phase_probabilities",
     "plot_phases",
     "plot_training_map",
+    "plot_visited_counts",
 ]

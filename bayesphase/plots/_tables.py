@@ -7,6 +7,7 @@ import xarray as xr
 
 from bayesphase.analysis.phases import boundaries, phase_probabilities
 from bayesphase.analysis.trajectories import training_map
+from bayesphase.analysis.visited import visited_counts
 
 _BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
 _MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
@@ -43,6 +44,17 @@ def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Da
     require_variables(data, _MAP_VARIABLES, ("state", "state_next"), made_by="training_map")
     _require_same_ci_prob(data, ci_prob)
     return data.transpose("state", "state_next")
+
+
+def visited_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
+    """Return the number of visited states, dims (n_states) and (run, n_states)."""
+    if isinstance(data, xr.DataTree):
+        return visited_counts(data)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "visited_counts"))
+    require_variables(data, ("probability", "mcse"), ("n_states",), made_by="visited_counts")
+    require_variables(data, ("run_probability",), ("run", "n_states"), made_by="visited_counts")
+    return data
 
 
 def require_variables(
