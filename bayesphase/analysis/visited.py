@@ -179,8 +179,8 @@ def _by_concentration(fit: xr.DataTree, happened: xr.DataArray) -> dict[str, xr.
         logs[..., None] * change + constant, dims=("chain", "draw", "weight_concentration")
     )
     smooth, pareto_k = smoothed(ratio)
-    smooth = np.exp(smooth - smooth.max(("chain", "draw")))
-    weighted = (happened * smooth).sum(("chain", "draw")) / smooth.sum(("chain", "draw"))
+    relative = xr.apply_ufunc(np.exp, smooth - smooth.max(("chain", "draw")))
+    weighted = (happened * relative).sum(("chain", "draw")) / relative.sum(("chain", "draw"))
     names = {"weight_concentration": others}
     return {
         "probability_by_concentration": weighted.assign_coords(names),

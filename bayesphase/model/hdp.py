@@ -120,9 +120,9 @@ class Weighted:
     def _logs(self, free: Parameters, xp: Any) -> dict[str, Any]:
         """Logarithms of all probabilities, by name, from scores (..., state) by name."""
         if xp is np:
-            logs = log_probs(*(free[name] for name in self.scores), *self.options)
+            found = log_probs(*(free[name] for name in self.scores), *self.options)
             return dict(
-                zip(("state_weights", "initial_probs", "transition_probs"), logs, strict=True)
+                zip(("state_weights", "initial_probs", "transition_probs"), found, strict=True)
             )
         log_weights = self._log_weights(free["weight_scores"])
         logs = {"state_weights": log_weights}

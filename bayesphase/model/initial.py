@@ -57,8 +57,8 @@ def starting_points(
     not as high as one that is chosen, where there are any. Where data are few, the best mode is
     found so often that another would never be seen otherwise. `cores` (all by default) is how many
     climbs are made at a time. `rows` are laid out for `transition`, a chain as `transitions`
-    describes it. Where it has states to spare (`chain.spare`), partitions have any number of parts up
-    to `n_states`, and the most promising of each number are climbed.
+    describes it. Where it has states to spare (`transition.spare`), partitions have any number of
+    parts up to `n_states`, and the most promising of each number are climbed.
 
     Raises
     ------
