@@ -94,6 +94,8 @@ def fit(
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
           constant, where the priors are of families that only PyMC knows under the default ones;
+          with ``"sticky_hdp"`` the log of the mass about each, as if it were normal, since modes
+          that visit more states are higher and narrower;
           and `mode` (restart), the same number where two searches ended in the same mode;
         - `residuals`: `standardized` (run, step, feature), how far each feature is off what its
           phase on the most likely path expects, in scales of that phase, at the posterior mean;

@@ -49,7 +49,7 @@ def plot_visited_counts(fit_or_table: xr.DataTree | xr.Dataset, *, ax: Axes | No
         )
         by_run = table["run_probability"].transpose("run", "n_states").values
         # runs side by side within the bar, so that none hides another
-        place = np.linspace(-0.5, 0.5, len(by_run) + 2)[1:-1] * _WIDTH
+        place = np.linspace(-0.5, 0.5, len(by_run) + 2)[1:-1] * 0.8 * _WIDTH
         for offset, each in zip(place, by_run, strict=True):
             drawn.plot(numbers + offset, each, "o", ms=3, mfc="white", mec=_style.INK, mew=0.7)
         handles = [
@@ -73,7 +73,7 @@ def _draw_concentrations(ax: Axes, table: xr.Dataset) -> Line2D:
     by = table["probability_by_concentration"]
     numbers, others = table["n_states"].values, by["weight_concentration"].values
     for other, side in ((others.min(), -1), (others.max(), 1)):
-        at = numbers + side * 0.45
+        at = numbers + side * _WIDTH / 2
         values = by.sel(weight_concentration=other).values
         ax.hlines(values, at - 0.05, at + 0.05, color=_style.INK, linewidth=1.4)
     label = f"weight concentration {others.min():g} (left), {others.max():g} (right)"

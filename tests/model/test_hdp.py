@@ -77,7 +77,7 @@ def test_number_visited_is_that_of_all_paths_enumerated(n_states):
     features = grid(y[None])
     spec = specify(features, n_states, emission="gaussian", transition=structure, priors=priors)
     emission = {"mean": mean, "scale": np.full((n_states, 1), 0.7)}
-    states, _ = sampled_states(spec, emission, draws=1500, random_seed=1)
+    states, _ = sampled_states(spec, emission, draws=1000, random_seed=1)
     found, error = shares(visited(states), n_states)
 
     paths = np.array(list(product(range(n_states), repeat=len(y))))
@@ -105,7 +105,7 @@ def test_without_data_the_number_visited_is_that_of_simulated_chains():
     )
     spec = spec._replace(rows=nothing)
     emission = {"mean": np.zeros((n_states, 1)), "scale": np.ones((n_states, 1))}
-    states, posterior = sampled_states(spec, emission, draws=1000, random_seed=2)
+    states, posterior = sampled_states(spec, emission, draws=800, random_seed=2)
     found, error = shares(visited(states), n_states)
 
     rng = np.random.default_rng(3)

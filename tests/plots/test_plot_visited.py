@@ -41,5 +41,5 @@ def test_other_concentrations_are_dashes(table):
 def test_what_is_no_table():
     with pytest.raises(TypeError, match="got a int, expected a fit"):
         plot_visited_counts(3)
-    with pytest.raises(ValueError, match="pass what .*visited_counts returns"):
+    with pytest.raises(ValueError, match=r"pass what bayesphase\.visited_counts returns"):
         plot_visited_counts(xr.Dataset())
