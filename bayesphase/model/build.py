@@ -59,8 +59,8 @@ def build_model(
         missing. Where transitions are ruled out, `transition_probs` is made of `transition_sticks`
         (stick), shares of what the row has left; in continuous time, it and `rates` (state,
         state_next) are made of `switch_rates` (switch); with ``"sticky_hdp"``, all probabilities
-        and `state_weights` (state) are made of scores, see `bayesphase.StickyHDP`. Draws of `features` go through the known
-        states.
+        and `state_weights` (state) are made of scores, see `bayesphase.StickyHDP`. Draws of
+        `features` go through the known states.
 
     Raises
     ------

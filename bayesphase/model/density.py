@@ -26,6 +26,9 @@ _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
 _SHEARED = ((_RATE, 0), (_BEND, 0), (_BEND, _RATE))
 
+# chains with states to spare start so many standard deviations from the mode
+_NEAR = 0.2
+
 
 class Stretch(NamedTuple):
     """Coordinates u in which PyMC's are `centre` (dim) and L u, with L in blocks.
@@ -101,8 +104,12 @@ class DirectDensity:
         return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from, standard normal."""
-        return rng.normal(size=self.n_dim)
+        """Draw a point for a chain to start from: standard normal, or nearer where states are spare.
+
+        A state that is entered with no probability at the start has nothing that draws it back.
+        """
+        spare = getattr(self._spec.transition, "spare", False)
+        return (_NEAR if spare else 1.0) * rng.normal(size=self.n_dim)
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
