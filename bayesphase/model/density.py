@@ -104,7 +104,7 @@ class DirectDensity:
         return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from: standard normal, or nearer where states are spare.
+        """Draw a point for a chain to start from: standard normal, or nearer with spare states.
 
         A state that is entered with no probability at the start has nothing that draws it back.
         """

@@ -164,7 +164,7 @@ def test_planted_states_are_counted():
     features, truth = planted(3, "gaussian", n_runs=1)
     fit = fit_many(features, "gaussian", n_states=5, draws=200, n_restarts=10)
     table = bp.visited_counts(fit)
-    assert int(table["n_states"][table["probability"].argmax()]) == truth == 3
+    assert int(table["n_states"][table["probability"].values.argmax()]) == truth == 3
     # states that no run visits come last
     assert (table["visited"].values[:3] == 1).all()
     assert (table["visited"].values[3:] < 0.5).all()
@@ -178,7 +178,7 @@ def test_planted_states_are_counted():
 def test_planted_states_are_the_most_probable_number(emission, n_states):
     features, truth = planted(n_states, emission)
     table = bp.visited_counts(fit_many(features, emission))
-    assert int(table["n_states"][table["probability"].argmax()]) == truth == n_states
+    assert int(table["n_states"][table["probability"].values.argmax()]) == truth == n_states
 
 
 def drawn_from_the_model(rng, structure, n_states, priors, *, n_runs, n_steps):
