@@ -41,7 +41,6 @@ def visited(states):
 def shares(number, n_states):
     """Share of each number of states, and the standard error of it, by chains' batches."""
     happened = number[..., None] == np.arange(1, n_states + 1)
-    batches = happened.reshape(-1, happened.shape[-2] // 10, n_states)
     batches = happened.reshape(happened.shape[0] * 10, -1, n_states).mean(axis=1)
     return happened.mean(axis=(0, 1)), batches.std(axis=0, ddof=1) / np.sqrt(len(batches))
 
@@ -218,6 +217,7 @@ def test_the_stated_probability_is_how_often_it_is_right(n_sets, capsys):
         fit = bp.fit(
             data["features"],
             n_states,
+            emission="gaussian",
             transition=structure,
             priors=priors,
             draws=300,
@@ -255,7 +255,7 @@ def test_options_are_checked():
 
 def test_one_state_needs_no_weights():
     features = grid(np.random.default_rng(0).normal(size=(1, 10, 1)))
-    model = bp.build_model(features, 1, transition="sticky_hdp")
+    model = bp.build_model(features, 1, emission="gaussian", transition="sticky_hdp")
     assert {variable.name for variable in model.free_RVs} == {"mean", "scale"}
 
 
