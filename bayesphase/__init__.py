@@ -29,6 +29,7 @@ _HOME = {
     "Sticky": "model.transitions",
     "LeftToRight": "model.transitions",
     "ContinuousTime": "model.transitions",
+    "StickyHDP": "model.transitions",
     "hmm_logp": "model.likelihood",
     "build_model": "model.build",
     "simulate": "model.simulate",
@@ -58,6 +59,7 @@ _HOME = {
     "compare": "analysis.compare",
     "log_evidence": "analysis.evidence",
     "state_counts": "analysis.counts",
+    "visited_counts": "analysis.visited",
     "mode_weights": "analysis.modes",
     "plot_phases": "plots",
     "plot_phase_probabilities": "plots",
@@ -66,6 +68,7 @@ _HOME = {
     "plot_training_map": "plots",
     "plot_pseudo_residuals": "plots",
     "plot_predictive_checks": "plots",
+    "plot_visited_counts": "plots",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -19,7 +19,7 @@ PROMISED = {
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
     *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive", "QuadraticDrift"),
-    *("Sticky", "LeftToRight", "ContinuousTime"),
+    *("Sticky", "LeftToRight", "ContinuousTime", "StickyHDP"),
     *(
         "fit",
         "fit_range",
@@ -31,7 +31,7 @@ PROMISED = {
     *("open_fit", "save_fit", "loo", "waic", "kfold", "lfo", "compare"),
     *("phase_probabilities", "switches", "boundaries", "dwell_times", "most_likely_path"),
     *("first_entry", "visited_states", "training_map", "diagnose"),
-    *("log_evidence", "state_counts"),
+    *("log_evidence", "state_counts", "visited_counts", "plot_visited_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     "plot_training_map",
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
@@ -54,7 +54,7 @@ POSITIONAL = {
     # options only
     **{name: [] for name in ("Gaussian", "StudentT", "RandomWalk")},
     **{name: [] for name in ("AutoRegressive", "QuadraticDrift")},
-    **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime")},
+    **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime", "StickyHDP")},
 }
 # What PyMC, ArviZ and xarray call otherwise, and so do we.
 OTHER_WORDS = {

@@ -55,7 +55,7 @@ def state_counts(
           `bayesphase.log_evidence`, with `log_evidence_wider` and its error, and `pareto_k`, above
           0.7 where they are not to be trusted; the probability is NaN where one is not known;
         - `visited_probability`: in the fit with the most states, of the number of them that the
-          runs visit, all runs together.
+          runs visit, all runs together; see `bayesphase.visited_counts`.
 
         The attributes hold the `verdict` in words and `believable`, True or False: whether all
         evidences are.

@@ -39,9 +39,9 @@ def build_model(
         "random_walk", "autoregressive" or "quadratic_drift"; `bayesphase.Gaussian`,
         `bayesphase.StudentT`, `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or
         `bayesphase.QuadraticDrift`.
-    transition : {"sticky", "left_to_right", "continuous_time"} or transition object
+    transition : {"sticky", "left_to_right", "continuous_time", "sticky_hdp"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
-        `bayesphase.ContinuousTime`.
+        `bayesphase.ContinuousTime`, `bayesphase.StickyHDP`.
     priors : mapping of str to Prior, optional
         Replaces the default prior of the variables it names, for example
         ``{"scale": Prior("HalfNormal", sigma=0.5)}``.
@@ -57,8 +57,9 @@ def build_model(
         `features` (row, feature): the checkpoints of all runs end to end, 0 where a feature is
         missing. Where transitions are ruled out, `transition_probs` is made of `transition_sticks`
         (stick), shares of what the row has left; in continuous time, it and `rates` (state,
-        state_next) are made of `switch_rates` (switch). Draws of `features` go through the known
-        states.
+        state_next) are made of `switch_rates` (switch); with ``"sticky_hdp"``, all probabilities
+        and `state_weights` (state) are made of scores, see `bayesphase.StickyHDP`. Draws of
+        `features` go through the known states.
 
     Raises
     ------

@@ -71,3 +71,9 @@ class ChainPrior:
 
     def _counts(self, parameters: Parameters, expected: Expectation) -> dict[str, np.ndarray]:
         return self._chain.counts(parameters, expected.transitions, expected.first_states)
+
+
+def chain_prior(chain: Any, priors: Mapping[str, Prior], n_states: int) -> Any:
+    """Return the prior of a chain: of independent variables, or the one that it brings along."""
+    own = getattr(chain, "own_prior", None)
+    return ChainPrior(chain, priors, n_states) if own is None else own(n_states)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import block_diag
 
-from bayesphase.model.chain_prior import ChainPrior
+from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.line_prior import LinePrior
@@ -25,6 +25,9 @@ from bayesphase.model.transitions import Sticky
 _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
 _SHEARED = ((_RATE, 0), (_BEND, 0), (_BEND, _RATE))
+
+# chains with states to spare start so many standard deviations from the mode
+_NEAR = 0.2
 
 
 class Stretch(NamedTuple):
@@ -50,7 +53,7 @@ class DirectDensity:
 
     def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
         self._spec = spec
-        self._chain = ChainPrior(spec.transition, spec.priors, spec.n_states)
+        self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
         self._lines = LinePrior(spec.emission, spec.priors, spec.rows, spec.n_states)
         self._stretch = self._pymc_stretch() if stretch is None else stretch
         self._factor = block_diag(*(block for blocks in self._stretch.chain for block in blocks))
@@ -92,9 +95,20 @@ class DirectDensity:
         )
         return type(self)(spec, stretch)
 
+    def log_mass(self, parameters: Mapping[str, np.ndarray]) -> float:
+        """Integral of the density about a mode, as if it were normal there: its logarithm, nats."""
+        near = self.around(parameters)
+        diagonals = np.diag(near._factor), near._stretch.spread.ravel()
+        volume = sum(float(np.log(diagonal).sum()) for diagonal in diagonals)
+        at_mode = near(near.unconstrained(parameters))[0]
+        return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
+
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from, standard normal."""
-        return rng.normal(size=self.n_dim)
+        """Draw a point for a chain to start from: standard normal, or nearer with spare states.
+
+        A state that is entered with no probability at the start has nothing that draws it back.
+        """
+        return (_NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""

@@ -94,6 +94,8 @@ def fit(
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
           constant, where the priors are of families that only PyMC knows under the default ones;
+          with ``"sticky_hdp"`` the log of the mass about each, as if it were normal, since modes
+          that visit more states are higher and narrower;
           and `mode` (restart), the same number where two searches ended in the same mode;
         - `residuals`: `standardized` (run, step, feature), how far each feature is off what its
           phase on the most likely path expects, in scales of that phase, at the posterior mean;
@@ -137,7 +139,7 @@ def fit(
         density = direct_density(spec)
         scored_under = "default"
         if density is not None:
-            modes = _rescored(modes, density)
+            modes = _rescored(modes, density, by_mass=spec.transition.spare)
             scored_under = "the model's"
         numbers = number_modes(modes, spec)
         if check_count("mode", mode, least=0) > max(numbers):
@@ -212,9 +214,18 @@ def _check_settings(
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
 
 
-def _rescored(modes: list[Start], density: DirectDensity) -> list[Start]:
-    """Order modes by the density that is sampled; EM's has the default priors, roughly."""
-    scored = [Start(density(density.unconstrained(m.parameters))[0], m.parameters) for m in modes]
+def _rescored(modes: list[Start], density: DirectDensity, *, by_mass: bool) -> list[Start]:
+    """Order modes by the density that is sampled; EM's has the default priors, roughly.
+
+    Modes that use different numbers of states differ in width by many orders of magnitude: then
+    what counts is not the height but the mass.
+    """
+
+    def height(parameters: Mapping[str, np.ndarray]) -> float:
+        return density(density.unconstrained(parameters))[0]
+
+    score = density.log_mass if by_mass else height
+    scored = [Start(score(m.parameters), m.parameters) for m in modes]
     if not all(np.isfinite(start.log_density) for start in scored):
         raise ValueError(
             "the log density is not finite where sampling would start: do the priors allow the "

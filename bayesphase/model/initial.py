@@ -6,6 +6,7 @@ are climbed from for a few steps only, the best of these to the top (Biernacki, 
 2003, doi:10.1016/S0167-9473(02)00163-9).
 """
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ def starting_points(
     not as high as one that is chosen, where there are any. Where data are few, the best mode is
     found so often that another would never be seen otherwise. `cores` (all by default) is how many
     climbs are made at a time. `rows` are laid out for `transition`, a chain as `transitions`
-    describes it.
+    describes it. Where it has states to spare (`transition.spare`), partitions have any number of
+    parts up to `n_states`, and the most promising of each number are climbed.
 
     Raises
     ------
@@ -66,15 +68,18 @@ def starting_points(
     check_count("n_restarts", n_restarts, least=1)
     observed = emission.observe(rows)
     looks = _looks(observed)
+    spare = transition.spare
     climbs = []
     for attempt in range(TRIED_PER_RESTART * n_restarts):
         by_look = attempt % 2 == 0
-        states = _by_look(looks, n_states, rng) if by_look else _by_time(rows, n_states, rng)
+        n_parts = 1 + attempt // 2 % n_states if spare else n_states
+        states = _by_look(looks, n_parts, rng) if by_look else _by_time(rows, n_parts, rng)
         states = numbered(states, rows, transition, n_states)
         climbs.append(_Climb(observed, states, n_states, emission, transition))
+        climbs[-1].n_parts = n_parts
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
-        promising = _promising(climbs, n_restarts)
+        promising = (_of_each_number if spare else _promising)(climbs, n_restarts)
         starts = list(pool.map(lambda climb: climb.run(_LONG).start(), promising))
     return sorted(starts, key=lambda start: -start.log_density)
 
@@ -88,6 +93,17 @@ def _promising(climbs: list["_Climb"], n: int) -> list["_Climb"]:
         near = min(abs(climb.log_density - other.log_density) for other in chosen)
         (alike if near < _SAME_HEIGHT else chosen).append(climb)
     return (chosen + alike)[:n]
+
+
+def _of_each_number(climbs: list["_Climb"], n: int) -> list["_Climb"]:
+    """Choose the best of each number of parts, then the second best, and so on."""
+    ranked = sorted(climbs, key=lambda climb: -climb.log_density)
+    seen: Counter[int] = Counter()
+    turns = []
+    for climb in ranked:
+        turns.append(seen[climb.n_parts])
+        seen[climb.n_parts] += 1
+    return [ranked[i] for i in np.argsort(turns, kind="stable")[:n]]
 
 
 def _looks(observed: Observed) -> np.ndarray:
@@ -136,6 +152,7 @@ class _Climb:
             observed.data, flat_lines(observed.family, shape), np.eye(n_states)[states]
         )
         self._parameters: dict[str, np.ndarray] = {}
+        self.n_parts = n_states
         self.log_density = -np.inf
 
     def run(self, max_steps: int, *, tolerance: float = 1e-3) -> "_Climb":

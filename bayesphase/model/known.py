@@ -40,6 +40,9 @@ class Anchored:
         self._chain, self.known = chain, known
         self.dims: dict[str, tuple[str, ...]] = chain.dims
         self.attrs: dict[str, dict[str, Any]] = chain.attrs
+        self.spare: bool = chain.spare
+        if hasattr(chain, "own_prior"):
+            self.own_prior = chain.own_prior
         starts = rows.layout.starts
         # of a run's first checkpoint nothing leads into it, but there always is a second
         leaving = np.full(len(known), UNKNOWN)

@@ -29,6 +29,7 @@ class Masked:
         The state that all runs start in; any, with Dirichlet probabilities, by default.
     """
 
+    spare: ClassVar[bool] = False
     attrs: ClassVar[dict[str, dict[str, Any]]] = {}
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),

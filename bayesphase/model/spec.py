@@ -11,10 +11,16 @@ from bayesphase.model.known import aligned, anchor
 from bayesphase.model.linear import Linear
 from bayesphase.model.priors import Prior, choose
 from bayesphase.model.rows import Rows, check_n_states, rows_of
-from bayesphase.model.transitions import TRANSITIONS, ContinuousTime, LeftToRight, Sticky
+from bayesphase.model.transitions import (
+    TRANSITIONS,
+    ContinuousTime,
+    LeftToRight,
+    Sticky,
+    StickyHDP,
+)
 
 Emission = Linear
-Transition = Sticky | LeftToRight | ContinuousTime
+Transition = Sticky | LeftToRight | ContinuousTime | StickyHDP
 T = TypeVar("T")
 
 

@@ -34,6 +34,7 @@ class Timed:
         Prior mean of a state's rate of being left, inverted; optimiser steps.
     """
 
+    spare: ClassVar[bool] = False
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),
         "rates": ("state", "state_next"),

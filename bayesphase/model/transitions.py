@@ -4,6 +4,7 @@
 
 - `dims`: variables that the posterior holds and `log_potentials` takes, by name;
 - `attrs`: their attributes where units are not obvious;
+- `spare`: whether there are more states than are expected to be visited;
 - `possible(n_states)`: transitions (state, state) and first states (state) that can happen;
 - `exchangeable(n_states)` (state): whose names mean nothing, so that they can be renumbered;
 - `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
@@ -20,6 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bayesphase.model.hdp import Weighted
 from bayesphase.model.masked import Masked, as_mask
 from bayesphase.model.priors import Prior, certain
 from bayesphase.model.rows import Rows
@@ -53,6 +55,7 @@ class Sticky:
     allowed: tuple[tuple[bool, ...], ...] | None = None
 
     name: ClassVar[str] = "sticky"
+    spare: ClassVar[bool] = False
     attrs: ClassVar[dict[str, dict[str, Any]]] = {}
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),
@@ -273,6 +276,57 @@ class ContinuousTime:
         return Timed(gaps, median, shape=self.shape, dwell=share * length), rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class StickyHDP:
+    """More states than are needed, most of which a run never visits: how many it does is inferred.
+
+    The sticky hierarchical Dirichlet process (Fox, Sudderth, Jordan & Willsky 2011,
+    doi:10.1214/10-AOAS395) in its weak-limit approximation, with as many states as a fit has: the
+    more of them, the nearer. States have `state_weights` (state), Dirichlet with
+    `weight_concentration` shared out over all, so that few of them have nearly all weight. Every
+    row of `transition_probs` (state, state_next) and `initial_probs` (state) are Dirichlet about
+    the weights: with `concentration` times the weights, and in a row `stickiness` more on the
+    diagonal. A state that no run has entered is thus rarely entered from any other, which rows that
+    are sparse each by itself do not achieve: each then has its own favourites.
+
+    So sparse a Dirichlet has probabilities whose logarithms have tails hundreds of nats long, in
+    which the log-ratios that other structures are sampled in get lost. Here the gamma variables
+    that the probabilities are made of are sampled, in coordinates in which their prior is about
+    standard logistic whatever the weights: `weight_scores`, `initial_scores` and
+    `transition_scores` of a fit.
+
+    Parameters
+    ----------
+    weight_concentration : float
+        Small where few states are expected; positive. `bayesphase.visited_counts` says how the
+        answer depends on it.
+    concentration : float
+        Prior number of transitions to other states, from each; positive.
+    stickiness : float
+        Prior number of further transitions to the state itself; at least 0.
+    """
+
+    weight_concentration: float = 1.0
+    concentration: float = 1.0
+    stickiness: float = 20.0
+
+    name: ClassVar[str] = "sticky_hdp"
+
+    def __post_init__(self) -> None:  # noqa: D105
+        _check_counts(self.concentration, self.stickiness)
+        if not self.weight_concentration > 0:
+            raise ValueError(
+                f"weight_concentration must be positive, got {self.weight_concentration}"
+            )
+
+    def laid_out(self, rows: Rows, n_states: int) -> tuple[Sticky | Weighted, Rows]:
+        """Return the chain that this structure is for so many states, and the rows."""
+        if n_states == 1:
+            return Sticky(), rows
+        options = self.weight_concentration, self.concentration, self.stickiness
+        return Weighted(n_states, *options), rows
+
+
 def by_gap(rows: Rows) -> tuple[np.ndarray, float, Rows]:
     """Find the distinct gaps (gap) and the median one, and have `gap_index` say which is whose.
 
@@ -302,4 +356,4 @@ def _check_counts(concentration: float, stickiness: float) -> None:
         )
 
 
-TRANSITIONS: dict[str, Any] = {c.name: c for c in (Sticky, LeftToRight, ContinuousTime)}
+TRANSITIONS: dict[str, Any] = {c.name: c for c in (Sticky, LeftToRight, ContinuousTime, StickyHDP)}

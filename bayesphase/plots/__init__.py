@@ -7,6 +7,7 @@ from bayesphase.plots.phases import plot_phases
 from bayesphase.plots.probabilities import plot_phase_probabilities
 from bayesphase.plots.pseudo_residuals import plot_pseudo_residuals
 from bayesphase.plots.training_map import plot_training_map
+from bayesphase.plots.visited import plot_visited_counts
 
 __all__ = [
     "plot_boundaries",
@@ -16,4 +17,5 @@ __all__ = [
     "plot_predictive_checks",
     "plot_pseudo_residuals",
     "plot_training_map",
+    "plot_visited_counts",
 ]

@@ -9,6 +9,7 @@ from bayesphase.analysis.checks import predictive_checks
 from bayesphase.analysis.phases import boundaries, phase_probabilities
 from bayesphase.analysis.pseudo_residuals import pseudo_residuals
 from bayesphase.analysis.trajectories import training_map
+from bayesphase.analysis.visited import visited_counts
 
 _BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
 _MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
@@ -69,6 +70,17 @@ def check_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
     require_variables(data, ("replicated",), ("check", "sample"), made_by="predictive_checks")
     require_variables(data, _CHECK_VARIABLES, ("check",), made_by="predictive_checks")
     return data.transpose("check", "sample")
+
+
+def visited_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
+    """Return the number of visited states, dims (n_states) and (run, n_states)."""
+    if isinstance(data, xr.DataTree):
+        return visited_counts(data)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "visited_counts"))
+    require_variables(data, ("probability", "mcse"), ("n_states",), made_by="visited_counts")
+    require_variables(data, ("run_probability",), ("run", "n_states"), made_by="visited_counts")
+    return data
 
 
 def require_variables(

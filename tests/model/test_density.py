@@ -16,7 +16,7 @@ from bayesphase.model.emissions import (
     StudentT,
 )
 from bayesphase.model.spec import specify
-from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky
+from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky, StickyHDP
 
 
 def _features(*, n_runs=3, n_steps=40, n_features=2, missing=0.0, ragged=False, seed=0):
@@ -136,6 +136,8 @@ CHAINS = [
     LeftToRight(),
     LeftToRight(skip=True),
     ContinuousTime(),
+    StickyHDP(),
+    StickyHDP(weight_concentration=0.3, concentration=4.0, stickiness=0.0),
 ]
 
 
