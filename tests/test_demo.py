@@ -70,10 +70,12 @@ def test_it_writes_what_it_says(metrics: xr.Dataset, tmp_path: Path) -> None:
     assert fit.attrs["n_states"] == 2
     assert bp.diagnose(fit).attrs["verdict"] in " ".join(said.split())
     table = [line.replace("│", " ").split() for line in said.splitlines() if line.startswith("│")]
+    # the changes up to the first checkpoint are not seen: some paths start in the later phase
+    assert all(float(row.pop(1)) > 0.95 for row in table)
     # the switch with its interval, then the steps at which accuracies pass 0.9
     assert table == [
-        ["a", "1.00", "0", "to", "1", "130", "130", "to", "130", "130", "210"],
-        ["b", "1.00", "0", "to", "1", "190", "190", "to", "190", "190", "never"],
+        ["a", "0", "to", "1", "130", "130", "to", "130", "130", "210"],
+        ["b", "0", "to", "1", "190", "190", "to", "190", "190", "never"],
     ]
 
 
