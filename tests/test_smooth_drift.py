@@ -75,20 +75,25 @@ def tails() -> list[xr.DataArray]:
     return windows
 
 
-def probability_of_one(features: xr.DataArray, family: str, seed: int) -> float:
-    """Posterior probability of one state rather than two or three."""
-    fits = bp.fit_range(
-        features,
-        range(1, 4),
-        emission=FAMILIES[family],
-        random_seed=seed,
-        draws=300,
-        chains=2,
-        n_restarts=4,
-        workers=1,
-        progressbar=False,
-    )
-    return float(bp.state_counts(fits, random_seed=1)["probability"].sel(n_states=1))
+def one_is_enough(features: xr.DataArray, family: str, seed: int) -> bool:
+    """Say whether one state has a probability above .5 rather than two or three."""
+    fits: dict[str, xr.DataTree] = {}
+    # three are not asked about where two are more probable than one
+    for numbers in ((1, 2), (3,)):
+        fits |= bp.fit_range(
+            features,
+            numbers,
+            emission=FAMILIES[family],
+            random_seed=seed,
+            draws=300,
+            chains=2,
+            n_restarts=4,
+            workers=1,
+            progressbar=False,
+        )
+        if bp.state_counts(fits, random_seed=1)["probability"].sel(n_states=1) <= 0.5:
+            return False
+    return True
 
 
 @pytest.mark.slow
@@ -100,8 +105,7 @@ def test_one_phase_is_more_probable_than_two(kind, family, capsys):
         windows = tails()
     else:
         windows = [drift(kind, np.random.default_rng(seed)) for seed in range(N_DATA_SETS)]
-    ones = [probability_of_one(window, family, seed) for seed, window in enumerate(windows)]
-    share = np.mean(np.array(ones) > 0.5)
+    share = np.mean([one_is_enough(window, family, seed) for seed, window in enumerate(windows)])
     with capsys.disabled():
         print(f"\n{kind}, {family}: one state in {share:.0%} of {len(windows)}")  # noqa: T201
     assert share >= EXPECTED.get((kind, family), 0.0)
