@@ -34,13 +34,14 @@ EMISSIONS: dict[str, tuple[Any, dict[str, Prior]]] = {
             "rate": Prior("LogNormal", mu=-1.0, sigma=0.4),
         },
     ),
+    # far from where a large value would run away
     "quadratic_drift": (
         bp.QuadraticDrift(),
         {
-            "drift": Prior("Normal", mu=0.0, sigma=1.0),
-            "scale": SCALE,
-            "slope": Prior("Normal", mu=-0.3, sigma=0.1),
-            "curvature": Prior("Normal", mu=0.0, sigma=0.02),
+            "drift": Prior("Normal", mu=0.0, sigma=0.5),
+            "scale": Prior("InverseGamma", alpha=20.0, beta=4.0),
+            "slope": Prior("Normal", mu=-0.4, sigma=0.06),
+            "curvature": Prior("Normal", mu=0.0, sigma=0.01),
         },
     ),
 }
@@ -70,13 +71,23 @@ def known_of(truth: sbc.Truth) -> xr.DataArray:
     return truth.features.isel(feature=0, drop=True).copy(data=known)
 
 
-def rank_of(family: str, structure: str, seed: int, **wrong: Prior) -> dict[str, int]:
-    """Ranks in one data set, fitted under priors some of which may be wrong."""
-    emission, priors = EMISSIONS[family]
-    n_states, transition, some_known = TRANSITIONS[structure]
+def ranks_of(
+    setting: tuple[str, str], n: int, *, wrong: dict[str, Prior] | None = None, n_steps: int = 60
+) -> dict[str, np.ndarray]:
+    """Ranks (set) of each quantity in `n` data sets, fitted under priors that may be wrong."""
+    found = [_ranks_of_one(setting, seed, wrong or {}, n_steps) for seed in range(n)]
+    return {name: np.array([ranks[name] for ranks in found]) for name in found[0]}
+
+
+def _ranks_of_one(
+    setting: tuple[str, str], seed: int, wrong: dict[str, Prior], n_steps: int
+) -> dict[str, int]:
+    emission, priors = EMISSIONS[setting[0]]
+    n_states, transition, some_known = TRANSITIONS[setting[1]]
     rng = np.random.default_rng([20250, seed])
     model = {"emission": emission, "transition": transition}
-    truth = sbc.simulate(sbc.grid(rng), rng, n_states, priors=priors, **model)
+    on = sbc.grid(rng, n_steps=n_steps)
+    truth = sbc.simulate(on, rng, n_states, priors=priors, **model)
     if some_known:
         truth = truth.with_known(known_of(truth))
     fit = bp.fit(
@@ -85,10 +96,49 @@ def rank_of(family: str, structure: str, seed: int, **wrong: Prior) -> dict[str,
         priors={**priors, **wrong},
         known_states=truth.spec.known_states,
         random_seed=seed,
-        draws=300,
+        draws=200,
         chains=2,
-        n_restarts=4,
+        n_restarts=3,
+        cores=1,
         progressbar=False,
         **model,
     )
     return sbc.ranks(truth, fit, rng)
+
+
+def p_values(ranks: dict[str, np.ndarray]) -> dict[str, float]:
+    """P-values of uniformity, by Bonferroni for all quantities together."""
+    return {name: min(1.0, len(ranks) * sbc.p_value(r)) for name, r in ranks.items()}
+
+
+def test_the_test_itself_has_its_level_and_some_power():
+    rng = np.random.default_rng(3)
+    p = np.array([sbc.p_value(rng.integers(0, sbc.N_KEPT + 1, 200)) for _ in range(400)])
+    for level in (0.05, 0.2):
+        assert abs(np.mean(p < level) - level) < 3 * np.sqrt(level * (1 - level) / len(p))
+    truth, draws = rng.normal(size=(400, 1)), rng.normal(size=(400, sbc.N_KEPT))
+    for wrong in (0.8 * draws, 1.3 * draws, draws + 0.3):
+        assert sbc.p_value((wrong < truth).sum(axis=1)) < 0.001
+
+
+def test_ranks_are_uniform_quickly():
+    p = p_values(ranks_of(("gaussian", "sticky"), N_QUICK, n_steps=40))
+    assert min(p.values()) > LEVEL, p
+
+
+def test_ranks_under_a_wrong_prior_are_not():
+    """A posterior that expects scales a third too large is found out, by them and the likelihood."""
+    wrong = {"scale": Prior("InverseGamma", alpha=20.0, beta=13.3)}
+    p = p_values(ranks_of(("gaussian", "sticky"), N_QUICK, n_steps=40, wrong=wrong))
+    assert p["sum of scale"] < LEVEL
+    assert p["log likelihood"] < LEVEL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
+def test_ranks_are_uniform(setting, capsys):
+    p = p_values(ranks_of(setting, N_DATA_SETS))
+    with capsys.disabled():
+        said = ", ".join(f"{name} {value:.2g}" for name, value in p.items())
+        print(f"\n{' '.join(setting)}, {N_DATA_SETS} data sets, adjusted p: {said}")  # noqa: T201
+    assert min(p.values()) > LEVEL
