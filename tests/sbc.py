@@ -83,9 +83,7 @@ def simulate(on: xr.DataArray, rng: np.random.Generator, n_states: int, **model:
     """
     spec = specify(on, n_states, **model)
     parameters = _from_prior(spec, rng)
-    with np.errstate(divide="ignore"):
-        transition, initial = map(np.exp, spec.transition.log_potentials(parameters, np))
-    states = draw_states(rng, transition, initial, spec.rows.layout)
+    states = _path(spec, parameters, rng)
     values = spec.emission.sample(rng, states, parameters, spec.rows)
     full = spec.rows.to_grid(values.T, on.shape[:2], np.nan)
     features = on.copy(data=np.moveaxis(full, 0, -1))
@@ -102,6 +100,13 @@ def _from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     emission = {name: draw(spec.priors[name], size, rng) for name in spec.emission.dims}
     # without any freedom, as of one state, it is what it was
     return {**(spec.transition.named(free) if free else any_), **emission}
+
+
+def _path(spec: Spec, parameters: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Draw the states (row)."""
+    with np.errstate(divide="ignore"):
+        transition, initial = map(np.exp, spec.transition.log_potentials(parameters, np))
+    return draw_states(rng, transition, initial, spec.rows.layout)
 
 
 def draw(prior: Prior, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -124,22 +129,35 @@ def draw(prior: Prior, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
 
 
 def ranks(truth: Truth, fit: xr.DataTree, rng: np.random.Generator) -> dict[str, int]:
-    """Rank of each quantity at the true parameters and paths among those of the draws: 0 to 99.
-
-    Equal values are put in any order.
-    """
+    """Rank of each quantity at the true parameters and paths among those of a fit's draws."""
     posterior = fit["posterior"].to_dataset().stack(sample=("chain", "draw"), create_index=False)
-    rows, spec = truth.spec.rows, truth.spec
+    rows, dims = truth.spec.rows, truth.spec.dims
     kept = np.linspace(0, posterior.sizes["sample"] - 1, N_KEPT).round().astype(int)
-    named = {
-        name: posterior[name].transpose("sample", *spec.dims[name]).values[kept]
-        for name in spec.dims
+    parameters = {
+        name: posterior[name].transpose("sample", *dims[name]).values[kept] for name in dims
     }
-    paths = fit["paths"]["state"].values[:, :, rows.run, rows.step]
+    paths = fit["paths"]["state"].values[:, :, rows.run, rows.step].reshape(-1, len(rows.run))
     likelihood = fit["log_likelihood"]["run_log_likelihood"].sum("run").values.ravel()
-    drawn = _quantities(spec, named, paths.reshape(-1, len(rows.run))[kept], likelihood[kept])
-    known = {name: truth.parameters[name][None] for name in spec.dims}
-    at_truth = _quantities(spec, known, truth.states[None], _log_likelihood(spec, known))
+    return _ranks(truth, _quantities(truth.spec, parameters, paths[kept], likelihood[kept]), rng)
+
+
+def ranks_in_prior(truth: Truth, rng: np.random.Generator) -> dict[str, int]:
+    """Rank of each quantity among those of draws that know nothing of the data."""
+    spec = truth.spec
+    drawn = [_from_prior(spec, rng) for _ in range(N_KEPT)]
+    paths = np.stack([_path(spec, parameters, rng) for parameters in drawn])
+    parameters = {name: np.stack([one[name] for one in drawn]) for name in spec.dims}
+    likelihood = _log_likelihood(spec, parameters)
+    return _ranks(truth, _quantities(spec, parameters, paths, likelihood), rng)
+
+
+def _ranks(
+    truth: Truth, drawn: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, int]:
+    """Ranks from 0 to 99; equal values are put in any order."""
+    known = {name: truth.parameters[name][None] for name in truth.spec.dims}
+    likelihood = _log_likelihood(truth.spec, known)
+    at_truth = _quantities(truth.spec, known, truth.states[None], likelihood)
     found = {}
     for name, values in drawn.items():
         equal = int((values == at_truth[name]).sum())
@@ -148,7 +166,7 @@ def ranks(truth: Truth, fit: xr.DataTree, rng: np.random.Generator) -> dict[str,
 
 
 def _log_likelihood(spec: Spec, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Log p(features | parameters), nats, as of a posterior of one draw."""
+    """Log p(features | parameters) (draw), nats."""
     one = xr.Dataset(
         {
             name: (("chain", "draw", *spec.dims[name]), value[None])

@@ -66,9 +66,10 @@ def outcome(setting: str, seed: int, most: int = MOST) -> Outcome:
     rows = truth.spec.rows
     true_path = rows.to_grid(truth.states, (n_runs, n_steps), -1)
     drawn = [fit["paths"]["state"].values.reshape(-1, n_runs, n_steps) for fit in fits.values()]
-    weight = np.concatenate([np.full(len(d), p / len(d)) for d, p in zip(drawn, stated)])
-    ends, true_ends = first_and_last_switch(np.concatenate(drawn)), first_and_last_switch(true_path)
-    return Outcome(true, stated, *coverage(ends, weight, true_ends))
+    each = zip(drawn, stated, strict=True)
+    weight = np.concatenate([np.full(len(paths), p / len(paths)) for paths, p in each])
+    ends = first_and_last_switch(np.concatenate(drawn))
+    return Outcome(true, stated, *coverage(ends, weight, first_and_last_switch(true_path)))
 
 
 def first_and_last_switch(path: np.ndarray) -> np.ndarray:
@@ -171,12 +172,10 @@ def report(outcomes: list[Outcome], of_setting: np.ndarray) -> list[float]:
     z = [value for value in bins["z"].values if not np.isnan(value)]
     print("\nstated between      n  mean stated  true     z")  # noqa: T201
     for low, high, row in zip(BINS, BINS[1:], bins.to_dataframe().itertuples(), strict=False):
-        print(  # noqa: T201
-            f"{low:4.2f} and {high:4.2f} {row.n:8.0f} {row.stated:12.3f} {row.true:5.3f} {row.z:5.1f}"
-        )
-    print(  # noqa: T201
-        f"log score {-np.log(MOST):.2f} and Brier score {1 - 1 / MOST:.2f} of the prior; the posterior:"
-    )
+        said = f"{row.n:8.0f} {row.stated:12.3f} {row.true:5.3f} {row.z:5.1f}"
+        print(f"{low:4.2f} and {high:4.2f} {said}")  # noqa: T201
+    prior = f"log score {-np.log(MOST):.2f} and Brier score {1 - 1 / MOST:.2f}"
+    print(f"The prior: {prior}. The posterior:")  # noqa: T201
     for i, name in [(None, "all"), *enumerate(SETTINGS)]:
         chosen = np.flatnonzero((of_setting == i) | (i is None))
         if not chosen.size:

@@ -12,7 +12,7 @@ import xarray as xr
 
 import bayesphase as bp
 
-N_QUICK, N_DATA_SETS = 50, 200
+N_QUICK, N_DATA_SETS = 40, 200
 # probability of a false alarm, of all quantities of a setting together
 LEVEL = 0.01
 
@@ -63,6 +63,15 @@ SETTINGS = [
 ]
 
 
+def simulated(setting: tuple[str, str], rng: np.random.Generator, n_steps: int) -> sbc.Truth:
+    """Draw a data set; of known states nothing is revealed yet."""
+    emission, priors = EMISSIONS[setting[0]]
+    n_states, transition, _ = TRANSITIONS[setting[1]]
+    on = sbc.grid(rng, n_steps=n_steps)
+    model = {"emission": emission, "transition": transition, "priors": priors}
+    return sbc.simulate(on, rng, n_states, **model)
+
+
 def known_of(truth: sbc.Truth) -> xr.DataArray:
     """Reveal the state of every tenth checkpoint of the first run."""
     rows = truth.spec.rows
@@ -82,18 +91,16 @@ def ranks_of(
 def _ranks_of_one(
     setting: tuple[str, str], seed: int, wrong: dict[str, Prior], n_steps: int
 ) -> dict[str, int]:
-    emission, priors = EMISSIONS[setting[0]]
-    n_states, transition, some_known = TRANSITIONS[setting[1]]
     rng = np.random.default_rng([20250, seed])
-    model = {"emission": emission, "transition": transition}
-    on = sbc.grid(rng, n_steps=n_steps)
-    truth = sbc.simulate(on, rng, n_states, priors=priors, **model)
-    if some_known:
+    truth = simulated(setting, rng, n_steps)
+    if TRANSITIONS[setting[1]][2]:
         truth = truth.with_known(known_of(truth))
     fit = bp.fit(
         truth.features,
-        n_states,
-        priors={**priors, **wrong},
+        truth.spec.n_states,
+        emission=truth.spec.emission,
+        transition=truth.spec.structure,
+        priors={**EMISSIONS[setting[0]][1], **wrong},
         known_states=truth.spec.known_states,
         random_seed=seed,
         draws=200,
@@ -101,7 +108,6 @@ def _ranks_of_one(
         n_restarts=3,
         cores=1,
         progressbar=False,
-        **model,
     )
     return sbc.ranks(truth, fit, rng)
 
@@ -127,11 +133,22 @@ def test_ranks_are_uniform_quickly():
 
 
 def test_ranks_under_a_wrong_prior_are_not():
-    """A posterior that expects scales a third too large is found out, by them and the likelihood."""
+    """A posterior that expects scales a third too large is found out."""
     wrong = {"scale": Prior("InverseGamma", alpha=20.0, beta=13.3)}
     p = p_values(ranks_of(("gaussian", "sticky"), N_QUICK, n_steps=40, wrong=wrong))
     assert p["sum of scale"] < LEVEL
-    assert p["log likelihood"] < LEVEL
+
+
+def test_only_the_likelihood_sees_that_a_posterior_ignores_the_data():
+    """Draws from the prior have uniform ranks of all parameters and paths."""
+    found = []
+    for seed in range(N_QUICK):
+        rng = np.random.default_rng([20252, seed])
+        truth = simulated(("gaussian", "sticky"), rng, 40)
+        found.append(sbc.ranks_in_prior(truth, rng))
+    p = p_values({name: np.array([ranks[name] for ranks in found]) for name in found[0]})
+    assert p.pop("log likelihood") < 0.001
+    assert min(p.values()) > LEVEL, p
 
 
 @pytest.mark.slow
