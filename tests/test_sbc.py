@@ -94,15 +94,16 @@ def _ranks_of_one(
     # other numbers for every setting: what is by chance in one is not in all
     rng = np.random.default_rng([*"-".join(setting).encode(), seed])
     truth = simulated(setting, rng, n_steps)
-    if TRANSITIONS[setting[1]][2]:
-        truth = truth.with_known(known_of(truth))
+    known = known_of(truth) if TRANSITIONS[setting[1]][2] else None
+    if known is not None:
+        truth = truth.with_known(known)
     fit = bp.fit(
         truth.features,
         truth.spec.n_states,
         emission=truth.spec.emission,
         transition=truth.spec.structure,
         priors={**EMISSIONS[setting[0]][1], **wrong},
-        known_states=truth.spec.known_states,
+        known_states=known,
         random_seed=seed,
         draws=200,
         chains=2,
