@@ -192,10 +192,12 @@ def report(outcomes: list[Outcome], of_setting: np.ndarray) -> list[float]:
             mass = [outcomes[s].mass[width] for s in chosen if outcomes[s].mass[width].size]
             inside = [outcomes[s].inside[width] for s in chosen if outcomes[s].mass[width].size]
             errors = np.array([np.sum(i - m) for i, m in zip(inside, mass, strict=True)])
-            z.append(errors.sum() / np.sqrt(np.sum(errors**2)))
+            in_errors = errors.sum() / np.sqrt(np.sum(errors**2))
+            if i is None:  # the spread of few errors, all of one sign, says too little of chance
+                z.append(in_errors)
             line += (
                 f"; {width:.0%} intervals hold {np.concatenate(mass).mean():.3f}, cover "
-                f"{np.concatenate(inside).mean():.3f} of {sum(map(len, mass))} (z {z[-1]:.1f})"
+                f"{np.concatenate(inside).mean():.3f} of {sum(map(len, mass))} (z {in_errors:.1f})"
             )
         print(line)  # noqa: T201
     return z
