@@ -16,6 +16,8 @@ from scipy.linalg import block_diag
 from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.full_density import FullDensity
+from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.lines import Plain
 from bayesphase.model.passes import expect
@@ -190,7 +192,7 @@ class CompiledDensity(DirectDensity):
         return evaluate(self.block, u, plain=self.plain)
 
 
-def direct_density(spec: Spec) -> DirectDensity | None:
+def direct_density(spec: Spec) -> DirectDensity | FullDensity | None:
     """Return the density of this model, or None where only PyMC knows it."""
     if type(spec.emission) not in EMISSIONS.values():
         return None
@@ -201,4 +203,6 @@ def direct_density(spec: Spec) -> DirectDensity | None:
             return None
         if set(prior.parameters) != set(default.parameters):
             return None
+    if isinstance(spec.emission, FullGaussian):
+        return FullDensity(spec)
     return (CompiledDensity if type(spec.transition) is Sticky else DirectDensity)(spec)
