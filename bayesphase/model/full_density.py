@@ -13,7 +13,8 @@ from scipy.special import betaln, expit, gammaln, log_expit, logit
 
 from bayesphase.model.chain_prior import ChainPrior
 from bayesphase.model.full_gaussian import FullGaussian
-from bayesphase.model.patterns import Densities, Normals
+from bayesphase.model.patterns import Normals, whiten
+from bayesphase.model.patterns import slopes as slopes_of
 from bayesphase.model.priors import parameter
 from bayesphase.model.spec import Spec
 from bayesphase.model.vine import factor_of, pairs, pull_back, slopes
@@ -88,9 +89,12 @@ class FullDensity:
             )
             if not all(np.isfinite(part).all() for part in normals):
                 return -np.inf, np.full(self.n_dim, np.nan)
-            densities = Densities(self._observed.parts, normals, len(series.values))
-            expected = self._observed.expect(densities.table, potentials)
-            to_mean, to_scale, to_root = densities.slopes(np.asarray(expected.sums))
+            parts = self._observed.parts
+            white = whiten(parts, normals)
+            expected = self._observed.expect(white.table, potentials)
+            to_mean, to_scale, to_root = slopes_of(
+                parts, normals, white, np.asarray(expected.sums)
+            )
             chain_value, to_chain = chain.value_and_slope(free, named, expected)
             value, priors = self._priors(mean, log_scale, odds)
             value += float(expected.log_likelihood.sum()) + chain_value

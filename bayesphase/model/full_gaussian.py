@@ -9,7 +9,7 @@ from bayesphase.model.family import Emission, Parameters
 from bayesphase.model.maximise import LOCATION_SPREADS
 from bayesphase.model.observed import Tabled
 from bayesphase.model.passes import Expectation
-from bayesphase.model.patterns import Densities, Normals, completed, patterns
+from bayesphase.model.patterns import Normals, completed, patterns, whiten
 from bayesphase.model.priors import Prior
 from bayesphase.model.rows import Rows
 from bayesphase.model.series import Series, series_of_levels
@@ -89,8 +89,7 @@ class FullGaussian(Emission):
 
     def lines(self, parameters: Parameters, observed: Tabled) -> np.ndarray:
         """Log density (row, state) of the scaled features."""
-        normals = scaled(parameters, observed.series)
-        return Densities(observed.parts, normals, len(observed.series.values)).table
+        return whiten(observed.parts, scaled(parameters, observed.series)).table
 
     def maximise(
         self, observed: Tabled, expected: Expectation, current: Parameters | None = None
@@ -105,19 +104,22 @@ class FullGaussian(Emission):
         at = Normals(np.zeros(shape), np.ones(shape), np.tile(np.eye(shape[1]), (shape[0], 1, 1)))
         if current:
             at = scaled(current, series)
-        counts, sums, products = completed(observed.parts, at, weights)
-        n = counts[:, None] + _AT_LOCATION
-        mean = sums / n
-        covariance = products - n[:, :, None] * mean[:, :, None] * mean[:, None, :]
+        counts, away, covariance = completed(observed.parts, at, weights)
+        # the prior of the mean is as good as a few observations at the location of the data
+        n = counts + _AT_LOCATION
+        away -= _AT_LOCATION * at.mean
+        covariance += _AT_LOCATION * at.mean[:, :, None] * at.mean[:, None, :]
+        covariance -= away[:, :, None] * away[:, None, :] / n[:, None, None]
+        mean = at.mean + away / n[:, None]
         covariance += _LIKE * _OFF**2 * np.eye(shape[1])
         covariance /= (counts + _LIKE)[:, None, None]
         scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
         root = np.linalg.cholesky(covariance / (scale[:, :, None] * scale[:, None, :]))
         inverse = np.linalg.inv(scale[:, :, None] * root)
         log_det = np.log(scale * np.diagonal(root, axis1=1, axis2=2)).sum()
-        away = (inverse @ mean[:, :, None]) ** 2
+        far = (inverse @ mean[:, :, None]) ** 2
         log_prior = -_LIKE * (log_det + 0.5 * _OFF**2 * np.sum(inverse**2))
-        log_prior -= 0.5 * _AT_LOCATION * away.sum()
+        log_prior -= 0.5 * _AT_LOCATION * far.sum()
         parameters = {
             "mean": series.location + series.spread * mean,
             "scale": series.spread * scale,
