@@ -35,10 +35,10 @@ def build_model(
         NaN where missing.
     n_states : int
     emission : str or emission object
-        Family of p(features | state), by its name or as an object: "gaussian", "student_t", "full_gaussian",
-        "random_walk", "autoregressive" or "quadratic_drift"; `bayesphase.Gaussian`,
-        `bayesphase.StudentT`, `bayesphase.FullGaussian`, `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or
-        `bayesphase.QuadraticDrift`.
+        Family of p(features | state), by its name or as an object: "gaussian", "student_t",
+        "full_gaussian", "random_walk", "autoregressive" or "quadratic_drift";
+        `bayesphase.Gaussian`, `bayesphase.StudentT`, `bayesphase.FullGaussian`,
+        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or `bayesphase.QuadraticDrift`.
     transition : {"sticky", "left_to_right", "continuous_time", "sticky_hdp"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
         `bayesphase.ContinuousTime`, `bayesphase.StickyHDP`.

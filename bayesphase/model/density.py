@@ -8,7 +8,7 @@ and rates as logarithms). `direct_density` returns None for anything else.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -19,6 +19,7 @@ from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.full_density import FullDensity
 from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
+from bayesphase.model.linear import Linear
 from bayesphase.model.lines import Plain
 from bayesphase.model.passes import expect
 from bayesphase.model.spec import Spec
@@ -56,7 +57,9 @@ class DirectDensity:
     def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
         self._spec = spec
         self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
-        self._lines = LinePrior(spec.emission, spec.priors, spec.rows, spec.n_states)
+        self._lines = LinePrior(
+            cast("Linear", spec.emission), spec.priors, spec.rows, spec.n_states
+        )
         self._stretch = self._pymc_stretch() if stretch is None else stretch
         self._factor = block_diag(*(block for blocks in self._stretch.chain for block in blocks))
         self.n_dim = len(self._stretch.centre)
@@ -192,7 +195,10 @@ class CompiledDensity(DirectDensity):
         return evaluate(self.block, u, plain=self.plain)
 
 
-def direct_density(spec: Spec) -> DirectDensity | FullDensity | None:
+Density = DirectDensity | FullDensity
+
+
+def direct_density(spec: Spec) -> Density | None:
     """Return the density of this model, or None where only PyMC knows it."""
     if type(spec.emission) not in EMISSIONS.values():
         return None

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from bayesphase.model.rows import Rows
 Parameters = Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Emission(ABC):
     """Base of all families: dataclasses whose fields are the options that users give.
 

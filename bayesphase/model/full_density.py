@@ -92,9 +92,7 @@ class FullDensity:
             parts = self._observed.parts
             white = whiten(parts, normals)
             expected = self._observed.expect(white.table, potentials)
-            to_mean, to_scale, to_root = slopes_of(
-                parts, normals, white, np.asarray(expected.sums)
-            )
+            to_mean, to_scale, to_root = slopes_of(parts, normals, white, np.asarray(expected.sums))
             chain_value, to_chain = chain.value_and_slope(free, named, expected)
             value, priors = self._priors(mean, log_scale, odds)
             value += float(expected.log_likelihood.sum()) + chain_value
@@ -130,7 +128,9 @@ class FullDensity:
         spec, series = self._spec, self._observed.series
         with np.errstate(divide="ignore"):  # a probability may have underflowed to 0
             potentials = spec.transition.log_potentials(parameters, np)
-        expected = self._observed.expect(spec.emission.lines(parameters, self._observed), potentials)
+        expected = self._observed.expect(
+            spec.emission.lines(parameters, self._observed), potentials
+        )
         counts = np.asarray(expected.sums)[series.observed.any(axis=1)].sum(axis=0)
         odds = logit(parameters["correlation_shares"])
         root, scale = self._root(odds, np.tanh(0.5 * odds)), parameters["scale"]

@@ -156,9 +156,7 @@ class _Climb:
         observed = self._observed
         for _ in range(max_steps):
             expected = self._expected
-            emission, emission_prior = self._emission.maximise(
-                observed, expected, self._parameters
-            )
+            emission, emission_prior = self._emission.maximise(observed, expected, self._parameters)
             transition, transition_prior = self._transition.maximise(
                 expected.transitions, expected.first_states, self._parameters
             )

@@ -125,4 +125,5 @@ def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray])
         lines, potentials = at_parameters(spec, observed, parameters)
         one = observed.log_emission(lines), *potentials
         sums = [total + more for total, more in zip(sums, one, strict=True)]
-    return viterbi(*(total / len(chosen) for total in sums), spec.rows.layout)
+    emission, transition, initial = (total / len(chosen) for total in sums)
+    return viterbi(emission, transition, initial, spec.rows.layout)

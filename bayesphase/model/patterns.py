@@ -156,9 +156,21 @@ def whiten(parts: Any, normals: Any) -> Any:
     return White(table, noise, triangle, inverse, basis)
 
 
+@inner
+def _take(weights: Any, place: Any, out: Any) -> float:
+    """Write the weights (row) of a few rows to `out`, and 0 after them; returns their sum."""
+    count = 0.0
+    for i in range(out.shape[0]):
+        out[i] = 0.0
+        if i < place.shape[0]:
+            out[i] = weights[place[i]]
+            count += out[i]
+    return count
+
+
 @kernel
 def moments(parts: Any, white: Any, weights: Any) -> Any:
-    """Sums over rows with `weights` (row, state): counts, e, and the products of e.
+    """Sum counts, e, and the products of e over rows with `weights` (row, state).
 
     Returns
     -------
@@ -176,12 +188,7 @@ def moments(parts: Any, white: Any, weights: Any) -> Any:
         for k in range(n_states):
             for first in range(parts.begins[p], end, _BLOCK):
                 size = min(_BLOCK, (end - first + _STRIDE - 1) // _STRIDE * _STRIDE)
-                count = 0.0
-                for i in range(size):
-                    weight[i] = 0.0
-                    if first + i < end:
-                        weight[i] = weights[parts.place[first + i], k]
-                        count += weight[i]
+                count = _take(weights[:, k], parts.place[first:end], weight)
                 if count < _NOTHING:
                     continue
                 counts[p, k] += count
@@ -202,9 +209,7 @@ def moments(parts: Any, white: Any, weights: Any) -> Any:
                             one = one + load(weighted, (i,)) * x
                             two = two + load(weighted, (i + LANES,)) * y
                         products[p, k, a, b] += total(one + two)
-            for a in range(n_seen):
-                for b in range(a):
-                    products[p, k, b, a] = products[p, k, a, b]
+                        products[p, k, b, a] = products[p, k, a, b]
     return counts, sums, products
 
 
@@ -242,7 +247,7 @@ def _by_feature(values: np.ndarray, parts: Patterns) -> np.ndarray:
 def completed(
     parts: Patterns, normals: Normals, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Expected moments of scaled features, those that are missing included.
+    """Return the expected moments of scaled features, those that are missing included.
 
     Parameters
     ----------

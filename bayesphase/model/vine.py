@@ -64,7 +64,7 @@ def shares_of(root: np.ndarray) -> np.ndarray:
 
 
 def slopes(r: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of a Cholesky factor in the logarithms of the odds of its shares.
+    """Return the derivatives of a Cholesky factor in the logarithms of the odds of its shares.
 
     That of r_jk moves the entry at (j, k), by the first of the results (..., pair), and shrinks all
     entries to the right of it in proportion, by the second.

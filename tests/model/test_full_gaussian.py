@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from scipy.special import gammaln
 from scipy.stats import chi2, multivariate_normal
+from test_density import _assert_as_in_pymc, _features, _uneven
 
 import bayesphase as bp
 from bayesphase.model.density import direct_density
@@ -19,7 +20,6 @@ from bayesphase.model.rows import rows_of
 from bayesphase.model.spec import recorded, specify
 from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky
 from bayesphase.model.vine import factor
-from test_density import _assert_as_in_pymc, _features, _uneven
 
 
 def _every_pattern(*, n_features=3, n_rows=40, n_copies=5):
@@ -248,9 +248,7 @@ def test_draws_have_the_covariance_and_residuals_the_scale():
 @pytest.fixture(scope="module")
 def fitted():
     features, path = _correlated()
-    fit = bp.fit(
-        features, 2, emission="full_gaussian", draws=400, random_seed=1, progressbar=False
-    )
+    fit = bp.fit(features, 2, emission="full_gaussian", draws=400, random_seed=1, progressbar=False)
     return fit, features, path
 
 
@@ -303,7 +301,7 @@ def _log_evidence(values, *, eta, priors):
     log_1, log_2, z = np.meshgrid(*grids, z, indexing="ij")
     scales, r = (np.exp(log_1), np.exp(log_2)), np.tanh(z)
     log = eta * np.log1p(-(r**2))  # of Fisher's z, its Jacobian included
-    log -= np.log(np.trapezoid(np.exp(eta * np.log1p(-np.tanh(z[0, 0]) ** 2)), z[0, 0]))
+    log -= np.log(np.trapezoid(np.exp(eta * np.log1p(-(np.tanh(z[0, 0]) ** 2))), z[0, 0]))
     for d, log_scale in enumerate((log_1, log_2)):
         log += _inverse_gamma(log_scale, alpha[d], beta[d])
     # precision of the means, and that times their expectation
@@ -361,7 +359,9 @@ def test_evidence_is_that_of_quadrature(eta, missing):
     assert found["log_evidence"].item() == pytest.approx(expected, abs=0.05)
     if eta > 1e3:
         alone = [
-            exact_evidence.log_evidence(values[:, d], initial=np.ones(1), transition=np.ones((1, 1)), priors=[p])
+            exact_evidence.log_evidence(
+                values[:, d], initial=np.ones(1), transition=np.ones((1, 1)), priors=[p]
+            )
             for d, p in enumerate(priors)
         ]
         assert expected == pytest.approx(sum(alone), abs=0.01)
