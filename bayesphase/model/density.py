@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from scipy.linalg import block_diag
 
-from bayesphase.model.chain_prior import chain_prior
+from bayesphase.model.chain_prior import NEAR, chain_prior
 from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.full_density import FullDensity
@@ -28,9 +28,6 @@ from bayesphase.model.transitions import Sticky
 _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
 _SHEARED = ((_RATE, 0), (_BEND, 0), (_BEND, _RATE))
-
-# chains with states to spare start so many standard deviations from the mode
-_NEAR = 0.2
 
 
 class Stretch(NamedTuple):
@@ -113,7 +110,7 @@ class DirectDensity:
 
         A state that is entered with no probability at the start has nothing that draws it back.
         """
-        return (_NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
+        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import block_diag
 from scipy.special import betaln, expit, gammaln, log_expit, logit
 
-from bayesphase.model.chain_prior import ChainPrior
+from bayesphase.model.chain_prior import NEAR, chain_prior
 from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.patterns import Normals, whiten
 from bayesphase.model.patterns import slopes as slopes_of
@@ -53,7 +53,7 @@ class FullDensity:
         if not isinstance(spec.emission, FullGaussian):
             raise TypeError(f"expected a FullGaussian emission, got {spec.emission!r}")
         self._spec = spec
-        self._chain = ChainPrior(spec.transition, spec.priors, spec.n_states)
+        self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
         self._observed = spec.emission.observe(spec.rows)
         self._n_features = n = len(spec.rows.location)
         self._n_pairs = n * (n - 1) // 2
@@ -152,8 +152,17 @@ class FullDensity:
         return type(self)(spec, stretch)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from, standard normal."""
-        return rng.normal(size=self.n_dim)
+        """Draw a point for a chain to start from, as `DirectDensity.start` does."""
+        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
+
+    def log_mass(self, parameters: Parameters) -> float:
+        """Integral of the density about a mode, as if it were normal there: its logarithm, nats."""
+        near = self.around(parameters)
+        stretch = near._stretch
+        diagonals = (np.diagonal(part, axis1=1, axis2=2) for part in (stretch.mean, stretch.spread))
+        volume = np.log(np.diag(near._factor)).sum() + sum(np.log(d).sum() for d in diagonals)
+        at_mode = near(near.unconstrained(parameters))[0]
+        return float(at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi))
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""

@@ -18,7 +18,7 @@ from bayesphase.model.leave_one_out import leave_one_out
 from bayesphase.model.patterns import Normals, moments, patterns, slopes, whiten
 from bayesphase.model.rows import rows_of
 from bayesphase.model.spec import recorded, specify
-from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky
+from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky, StickyHDP
 from bayesphase.model.vine import factor
 
 
@@ -118,6 +118,7 @@ def test_rows_are_summed_up_as_they_are():
 
 
 CHAINS = [
+    StickyHDP(),
     Sticky(),
     Sticky(allowed=((True, True, False), (True, True, True), (False, True, True))),
     LeftToRight(skip=True),
