@@ -23,6 +23,7 @@ _HOME = {
     "Prior": "model.priors",
     "Gaussian": "model.emissions",
     "StudentT": "model.emissions",
+    "FullGaussian": "model.full_gaussian",
     "RandomWalk": "model.emissions",
     "AutoRegressive": "model.emissions",
     "QuadraticDrift": "model.emissions",

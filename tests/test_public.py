@@ -18,7 +18,7 @@ PROMISED = {
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
-    *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive", "QuadraticDrift"),
+    *("Gaussian", "StudentT", "RandomWalk", "AutoRegressive", "QuadraticDrift", "FullGaussian"),
     *("Sticky", "LeftToRight", "ContinuousTime", "StickyHDP"),
     *(
         "fit",
@@ -53,7 +53,7 @@ POSITIONAL = {
     "simulate": [],
     # options only
     **{name: [] for name in ("Gaussian", "StudentT", "RandomWalk")},
-    **{name: [] for name in ("AutoRegressive", "QuadraticDrift")},
+    **{name: [] for name in ("AutoRegressive", "QuadraticDrift", "FullGaussian")},
     **{name: [] for name in ("Sticky", "LeftToRight", "ContinuousTime", "StickyHDP")},
 }
 # What PyMC, ArviZ and xarray call otherwise, and so do we.

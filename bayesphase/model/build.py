@@ -36,9 +36,9 @@ def build_model(
     n_states : int
     emission : str or emission object
         Family of p(features | state), by its name or as an object: "gaussian", "student_t",
-        "random_walk", "autoregressive" or "quadratic_drift"; `bayesphase.Gaussian`,
-        `bayesphase.StudentT`, `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or
-        `bayesphase.QuadraticDrift`.
+        "full_gaussian", "random_walk", "autoregressive" or "quadratic_drift";
+        `bayesphase.Gaussian`, `bayesphase.StudentT`, `bayesphase.FullGaussian`,
+        `bayesphase.RandomWalk`, `bayesphase.AutoRegressive` or `bayesphase.QuadraticDrift`.
     transition : {"sticky", "left_to_right", "continuous_time", "sticky_hdp"} or transition object
         Structure of the transition matrix: `bayesphase.Sticky`, `bayesphase.LeftToRight`,
         `bayesphase.ContinuousTime`, `bayesphase.StickyHDP`.
@@ -89,17 +89,22 @@ def build_model(
 def build_from(spec: Spec, feature: np.ndarray) -> "pm.Model":
     """Build the PyMC model of a `Spec` whose features have the labels `feature`."""
     import pymc as pm
+    import pytensor.tensor as pt
 
     coords = {
         "state": np.arange(spec.n_states),
         "state_next": np.arange(spec.n_states),
         "feature": feature,
         "row": np.arange(len(spec.rows.values)),
+        **spec.emission.coords(feature),
     }
     with pm.Model(coords=coords) as model:
         variables = spec.transition.build(spec.priors, spec.n_states)
         for name, dims in spec.emission.dims.items():
             variables[name] = spec.priors[name].build(name, dims)
+        derived = spec.emission.derive(variables, len(feature), pt)
+        for name, value in derived.items():
+            pm.Deterministic(name, value, dims=spec.emission.derived[name])
         _observe(spec, variables)
     return model
 
@@ -127,7 +132,7 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
         return draw_rows(spec, named, rng)[1]
 
     # one letter per dim, as NumPy's generalised ufuncs write their signatures
-    letters = {"state": "k", "state_next": "k", "feature": "d"}
+    letters = {"state": "k", "state_next": "k", "feature": "d", "pair": "p"}
     signature = ",".join(f"({','.join(letters[dim] for dim in spec.dims[name])})" for name in names)
     # the number of rows is a parameter's length because PyMC infers the shape of a draw from those
     pm.CustomDist(

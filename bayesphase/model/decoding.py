@@ -96,9 +96,10 @@ def draw_group(
 
 
 @kernel
-def _sample_paths(
+def sample_paths_kernel(
     log_emission: Any, log_transition: Any, log_initial: Any, layout: Any, uniforms: Any
 ) -> Any:
+    """Draw the states of every run with `uniforms` (row); see `sample_paths`."""
     check(log_emission, log_transition, log_initial, layout)
     n_rows, n_states = log_emission.shape
     n_runs = layout.lengths.shape[0]
@@ -139,7 +140,7 @@ def sample_paths(
     log_likelihood : ndarray (run)
     """
     arrays = floats(log_emission, log_transition, log_initial)
-    return _sample_paths(*arrays, layout, rng.random(len(log_emission)))
+    return sample_paths_kernel(*arrays, layout, rng.random(len(log_emission)))
 
 
 @kernel

@@ -8,15 +8,18 @@ and rates as logarithms). `direct_density` returns None for anything else.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from scipy.linalg import block_diag
 
-from bayesphase.model.chain_prior import chain_prior
+from bayesphase.model.chain_prior import NEAR, chain_prior
 from bayesphase.model.compiled import Frame, Priors, evaluate, pack
 from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.full_density import FullDensity
+from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
+from bayesphase.model.linear import Linear
 from bayesphase.model.lines import Plain
 from bayesphase.model.passes import expect
 from bayesphase.model.spec import Spec
@@ -25,9 +28,6 @@ from bayesphase.model.transitions import Sticky
 _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
 _SHEARED = ((_RATE, 0), (_BEND, 0), (_BEND, _RATE))
-
-# chains with states to spare start so many standard deviations from the mode
-_NEAR = 0.2
 
 
 class Stretch(NamedTuple):
@@ -54,7 +54,9 @@ class DirectDensity:
     def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
         self._spec = spec
         self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
-        self._lines = LinePrior(spec.emission, spec.priors, spec.rows, spec.n_states)
+        self._lines = LinePrior(
+            cast("Linear", spec.emission), spec.priors, spec.rows, spec.n_states
+        )
         self._stretch = self._pymc_stretch() if stretch is None else stretch
         self._factor = block_diag(*(block for blocks in self._stretch.chain for block in blocks))
         self.n_dim = len(self._stretch.centre)
@@ -108,7 +110,7 @@ class DirectDensity:
 
         A state that is entered with no probability at the start has nothing that draws it back.
         """
-        return (_NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
+        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
@@ -190,7 +192,10 @@ class CompiledDensity(DirectDensity):
         return evaluate(self.block, u, plain=self.plain)
 
 
-def direct_density(spec: Spec) -> DirectDensity | None:
+Density = DirectDensity | FullDensity
+
+
+def direct_density(spec: Spec) -> Density | None:
     """Return the density of this model, or None where only PyMC knows it."""
     if type(spec.emission) not in EMISSIONS.values():
         return None
@@ -201,4 +206,6 @@ def direct_density(spec: Spec) -> DirectDensity | None:
             return None
         if set(prior.parameters) != set(default.parameters):
             return None
+    if isinstance(spec.emission, FullGaussian):
+        return FullDensity(spec)
     return (CompiledDensity if type(spec.transition) is Sticky else DirectDensity)(spec)

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bayesphase.model.family import Emission
+from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.linear import Linear, Parameters, check_df
 from bayesphase.model.lines import CURVE, LEVEL, REVERSION, WALK
 from bayesphase.model.maximise import LOCATION_SPREADS
@@ -307,7 +309,7 @@ class QuadraticDrift(_Changes):
         return (drift + (slope + curvature * before) * before) * gap, scale * np.sqrt(gap)
 
 
-EMISSIONS: dict[str, type[Linear]] = {
+EMISSIONS: dict[str, type[Emission]] = {
     family.name: family
-    for family in (Gaussian, StudentT, RandomWalk, AutoRegressive, QuadraticDrift)
+    for family in (Gaussian, StudentT, RandomWalk, AutoRegressive, QuadraticDrift, FullGaussian)
 }

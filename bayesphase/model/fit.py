@@ -10,7 +10,7 @@ import xarray as xr
 from bayesphase import __version__
 from bayesphase.model.build import build_from
 from bayesphase.model.checks import check_count, check_seed
-from bayesphase.model.density import DirectDensity, direct_density
+from bayesphase.model.density import Density, direct_density
 from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
 from bayesphase.model.modes import number_modes
 from bayesphase.model.paths import draw_paths
@@ -214,7 +214,7 @@ def _check_settings(
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {sampler!r}")
 
 
-def _rescored(modes: list[Start], density: DirectDensity, *, by_mass: bool) -> list[Start]:
+def _rescored(modes: list[Start], density: Density, *, by_mass: bool) -> list[Start]:
     """Order modes by the density that is sampled; EM's has the default priors, roughly.
 
     Modes that use different numbers of states differ in width by many orders of magnitude: then

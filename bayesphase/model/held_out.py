@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.model.bridge import bridge, fit_proposal
-from bayesphase.model.density import DirectDensity, direct_density
+from bayesphase.model.density import Density, direct_density
 from bayesphase.model.pointwise import flat_posterior, likelihood_of_rows
 from bayesphase.model.rows import rows_of
 from bayesphase.model.spec import recorded
@@ -94,7 +94,7 @@ def log_ratio(without: xr.DataTree, with_it: xr.DataTree, added: _Added) -> tupl
     return float(value.mean()), float(np.abs(value[0] - value[1]) / 2)
 
 
-def _coordinates(density: DirectDensity, fit: xr.DataTree) -> np.ndarray:
+def _coordinates(density: Density, fit: xr.DataTree) -> np.ndarray:
     """Draws of a fit (draw, coordinate), chains one after the other."""
     flat = flat_posterior(fit)
     n_draws = len(next(iter(flat.values())))

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesphase.model.checks import check_count
-from bayesphase.model.linear import Linear, Observed
-from bayesphase.model.lines import flat_lines
+from bayesphase.model.family import Emission
 from bayesphase.model.numbering import numbered
-from bayesphase.model.passes import expect, sum_up
+from bayesphase.model.observed import Observed
 from bayesphase.model.rows import Rows
 
 # partitions tried for each one that is climbed to the top, and the steps taken from each
@@ -43,7 +42,7 @@ def starting_points(
     rows: Rows,
     n_states: int,
     *,
-    emission: Linear,
+    emission: Emission,
     transition: Any,
     n_restarts: int,
     rng: np.random.Generator,
@@ -143,14 +142,11 @@ class _Climb:
         observed: Observed,
         states: np.ndarray,
         n_states: int,
-        emission: Linear,
+        emission: Emission,
         transition: Any,
     ) -> None:
         self._observed, self._emission, self._transition = observed, emission, transition
-        shape = (n_states, observed.series.values.shape[1])
-        self._expected = sum_up(
-            observed.data, flat_lines(observed.family, shape), np.eye(n_states)[states]
-        )
+        self._expected = observed.sum_up(np.eye(n_states)[states])
         self._parameters: dict[str, np.ndarray] = {}
         self.n_parts = n_states
         self.log_density = -np.inf
@@ -160,14 +156,14 @@ class _Climb:
         observed = self._observed
         for _ in range(max_steps):
             expected = self._expected
-            emission, emission_prior = self._emission.maximise(observed, expected)
+            emission, emission_prior = self._emission.maximise(observed, expected, self._parameters)
             transition, transition_prior = self._transition.maximise(
                 expected.transitions, expected.first_states, self._parameters
             )
             parameters = {**transition, **emission}
             potentials = self._transition.log_potentials(parameters, np)
             lines = self._emission.lines(parameters, observed)
-            self._expected = expect(observed.data, lines, *potentials)
+            self._expected = observed.expect(lines, potentials)
             log_density = self._expected.log_likelihood.sum() + emission_prior + transition_prior
             gained = log_density - self.log_density
             self.log_density = float(log_density)

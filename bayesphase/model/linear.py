@@ -1,42 +1,31 @@
 """What all emission families share whose features vary about a line, see `lines`."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bayesphase.model.innovations import Data, arrange, log_norm
+from bayesphase.model.family import Emission, Parameters
+from bayesphase.model.innovations import arrange, log_norm
 from bayesphase.model.lines import LEVEL, Family, Plain, lines_of
 from bayesphase.model.maximise import LOCATION_SPREADS, RATE_PRIOR, maximise
+from bayesphase.model.observed import Lined
 from bayesphase.model.passes import Expectation
 from bayesphase.model.priors import Prior
 from bayesphase.model.rows import Rows
 from bayesphase.model.series import Series
 
-Parameters = Mapping[str, Any]
-
-
-class Observed(NamedTuple):
-    """Rows as a family sees them: what it models of them, also as the kernels want it."""
-
-    series: Series
-    data: Data
-    family: Plain | Family
-
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(ABC):
-    """Base of the families.
+class Linear(Emission):
+    """Base of these families.
 
     A family says what `kind` of line, and in `dims` what its variables are called: the first is the
     location of the line, the second its scale and the third, if there is one, its rate.
     """
 
-    name: ClassVar[str]
     kind: ClassVar[int]
-    dims: ClassVar[dict[str, tuple[str, ...]]]
 
     # inverse-gamma prior of the scale: its shape, and its scale in units of `_size`
     _shape: ClassVar[float] = 1.0
@@ -78,14 +67,14 @@ class Linear(ABC):
     def _size(self, series: Series) -> np.ndarray:
         return series.typical
 
-    def observe(self, rows: Rows) -> Observed:
+    def observe(self, rows: Rows) -> Lined:
         """Bring rows into the form that the kernels want."""
         series = self.series(rows)
         data, gaps = arrange(series, rows.layout)
         df = self.tails or 0.0
         plain = self.kind == LEVEL and not df
         family = Plain(gaps) if plain else Family(gaps, self.kind, df, log_norm(df))
-        return Observed(series, data, family)
+        return Lined(series, data, family)
 
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""
@@ -107,21 +96,16 @@ class Linear(ABC):
         rate = others[0] if others else np.ones(scale.shape)
         return location, scale / series.spread, rate, np.zeros(scale.shape)
 
-    def lines(self, parameters: Parameters, observed: Observed) -> Any:
+    def lines(self, parameters: Parameters, observed: Lined) -> Any:
         """Return the lines of the scaled features, for the kernels."""
         return lines_of(observed.family, *self.scaled(parameters, observed.series))
 
     def maximise(
-        self, observed: Observed, expected: Expectation
+        self, observed: Lined, expected: Expectation, current: Parameters | None = None
     ) -> tuple[dict[str, np.ndarray], float]:
         """M-step: parameters that fit best what is `expected` of the states of the rows.
 
-        Returns
-        -------
-        parameters : dict
-        log_prior : float
-            Of the location and the logarithms of scale and rate, which is what the sampler moves,
-            under the default priors, up to a constant.
+        The prior is that of the location and the logarithms of scale and rate, the default one.
         """
         series = observed.series
         unit = self._unit * self._size(series) / series.spread
@@ -145,23 +129,7 @@ class Linear(ABC):
         return moved
 
     def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:
-        """Log p(y | z = k) of every row; features that are missing, or lack a past, add 0.
-
-        Parameters
-        ----------
-        values : array (row, feature)
-            Any value where a feature is missing.
-        rows : Rows
-            Says what is observed.
-        parameters : mapping
-            The variables of `dims`.
-        xp : module
-            `numpy` or `pytensor.tensor`, whichever the parameters belong to.
-
-        Returns
-        -------
-        array (row, state)
-        """
+        """Log p(y | z = k) of every row; features that are missing, or lack a past, add 0."""
         by_state = tuple(parameters[name][None] for name in self.dims)
         deviation, scale, known = self.innovations(values, rows, by_state, xp)
         z = deviation / scale

@@ -17,7 +17,7 @@ from bayesphase.model.forward_backward import (
     new_group,
     weigh,
 )
-from bayesphase.model.innovations import Sums, add_up, finish, log_emission, new_sums
+from bayesphase.model.innovations import add_up, finish, log_emission, new_sums
 from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, one_step_run, smooth_run
 from bayesphase.model.one_step import one_step_group
@@ -28,12 +28,12 @@ from bayesphase.model.simd import LANES, inner, kernel
 class Expectation(NamedTuple):
     """What the posterior of the states says about the parameters.
 
-    `log_likelihood` (run); `sums` of the features; `first_states` (state) and `transitions`
-    (gap, state, state): expected numbers.
+    `log_likelihood` (run); `sums` of the features, or what a `Tabled` says in their place;
+    `first_states` (state) and `transitions` (gap, state, state): expected numbers.
     """
 
     log_likelihood: np.ndarray
-    sums: Sums
+    sums: Any
     first_states: np.ndarray
     transitions: np.ndarray
 

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.model import passes
 from bayesphase.model.decoding import viterbi
-from bayesphase.model.innovations import log_emission
-from bayesphase.model.linear import Observed
+from bayesphase.model.observed import Observed
 from bayesphase.model.relabel import permutations, rename
 from bayesphase.model.spec import Spec
 
@@ -64,13 +62,11 @@ def draw_paths(
         parameters = {name: values[draw] for name, values in flat.items()}
         lines, potentials = at_parameters(spec, observed, parameters)
         uniforms = np.random.default_rng(seeds[draw]).random(len(rows.values))
-        passes.draw_paths(
-            observed.data, lines, *potentials, uniforms, states[draw], log_likelihood[draw]
-        )
+        observed.draw_paths(lines, potentials, uniforms, states[draw], log_likelihood[draw])
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         list(pool.map(one, range(n_draws)))
-    log_likelihood -= np.add.reduceat(lost_to_scaling(observed), rows.layout.starts)
+    log_likelihood -= np.add.reduceat(observed.unit, rows.layout.starts)
     free = spec.transition.exchangeable(spec.n_states)
     order, ambiguity = permutations(states, spec.n_states, rows.layout.starts, free=free)
     flat = _renumber(spec, flat, order)
@@ -82,7 +78,7 @@ def draw_paths(
                     flat[name].reshape(*chain_draw, *flat[name].shape[1:]),
                     posterior[name].attrs,
                 )
-                for name, dims in spec.dims.items()
+                for name, dims in spec.variables.items()
             }
         ),
         rename(states, order).reshape(*chain_draw, -1),
@@ -97,7 +93,7 @@ def _renumber(
 ) -> dict[str, np.ndarray]:
     """Put the states of every parameter (draw, ...) into the `order` (draw, state)."""
     renumbered = dict(flat)
-    for name, dims in spec.dims.items():
+    for name, dims in spec.variables.items():
         for axis, dim in enumerate(dims, start=1):
             if dim.startswith("state"):
                 others = tuple(a for a in range(1, len(dims) + 1) if a != axis)
@@ -115,11 +111,6 @@ def at_parameters(
     return spec.emission.lines(parameters, observed), potentials
 
 
-def lost_to_scaling(observed: Observed) -> np.ndarray:
-    """Log density (row) that features lose when they are scaled back, nats."""
-    return observed.series.observed @ np.log(observed.series.spread)
-
-
 def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray]) -> np.ndarray:
     """Path (row) that maximises the posterior mean of log p(y, z | parameters).
 
@@ -128,17 +119,11 @@ def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray])
     """
     n_draws = len(next(iter(flat.values())))
     chosen = np.unique(np.linspace(0, n_draws - 1, _MEAN_DRAWS).astype(int))
-    data, n_rows = observed.data, len(spec.rows.values)
-    emission = np.zeros((spec.n_states, n_rows))
-    sums: list[Any] = [0.0, 0.0]
-    one = np.empty((spec.n_states, len(data.place)))  # the kernel writes whole vectors
+    sums: list[Any] = [0.0, 0.0, 0.0]
     for draw in chosen:
         parameters = {name: values[draw] for name, values in flat.items()}
         lines, potentials = at_parameters(spec, observed, parameters)
-        log_emission(data, 0, n_rows, lines, one)
-        emission += one[:, :n_rows]
-        sums = [total + more for total, more in zip(sums, potentials, strict=True)]
-    by_row = np.empty((n_rows, spec.n_states))
-    by_row[data.place[:n_rows]] = emission.T
-    n = len(chosen)
-    return viterbi(by_row / n, sums[0] / n, sums[1] / n, spec.rows.layout)
+        one = observed.log_emission(lines), *potentials
+        sums = [total + more for total, more in zip(sums, one, strict=True)]
+    emission, transition, initial = (total / len(chosen) for total in sums)
+    return viterbi(emission, transition, initial, spec.rows.layout)

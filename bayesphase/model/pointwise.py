@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.model import passes
 from bayesphase.model.checks import check_count
-from bayesphase.model.linear import Observed
-from bayesphase.model.paths import at_parameters, lost_to_scaling
+from bayesphase.model.observed import Observed
+from bayesphase.model.paths import at_parameters
 from bayesphase.model.rows import Rows, rows_of
 from bayesphase.model.spec import Spec, recorded
 
@@ -63,11 +62,10 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     densities = np.full((*_chain_draw(fit), *grid), np.nan)
     flat = densities.reshape(-1, *grid)
     observed = spec.emission.observe(rows)
-    unit = lost_to_scaling(observed)  # the kernel's density is of the scaled features
+    unit = observed.unit
 
     def one(draw: int, lines: Any, potentials: Any) -> None:
-        by_row = np.empty(len(unit))
-        passes.leave_one_out(observed.data, lines, *potentials, by_row)
+        by_row = observed.leave_one_out(lines, potentials)
         flat[draw, rows.run, rows.step] = by_row - unit
 
     _under_each_draw(spec, observed, flat_posterior(fit), one, cores)
@@ -154,13 +152,13 @@ def likelihood_of_rows(
     n_draws = len(next(iter(parameters.values())))
     densities = np.empty((n_draws, len(rows.layout.starts)))
     observed = spec.emission.observe(rows)
-    unit = np.add.reduceat(lost_to_scaling(observed), rows.layout.starts)
+    unit = np.add.reduceat(observed.unit, rows.layout.starts)
     any_numbers = np.full(len(rows.values), 0.5)
 
     def one(draw: int, lines: Any, potentials: Any) -> None:
         # of the kernels that return log-likelihoods this does the least beside
         states = np.empty(len(rows.values), np.int8)
-        passes.draw_paths(observed.data, lines, *potentials, any_numbers, states, densities[draw])
+        observed.draw_paths(lines, potentials, any_numbers, states, densities[draw])
 
     _under_each_draw(spec, observed, parameters, one, cores)
     return densities - unit
@@ -191,15 +189,14 @@ def likelihood_of_stretches(
     ndarray (draw, ...)
     """
     observed = spec.emission.observe(spec.rows)
-    unit = lost_to_scaling(observed)
+    unit = observed.unit
     densities = np.zeros((len(next(iter(parameters.values()))), *starts.shape))
     some = stops > starts
     ends = np.stack([starts[some], stops[some]], axis=-1).ravel()
 
     def one(draw: int, lines: Any, potentials: Any) -> None:
-        by_row = np.zeros(len(unit) + 1)  # the last stretch ends before a row that does not count
-        passes.one_step(observed.data, lines, *potentials, by_row[:-1])
-        by_row[:-1] -= unit
+        # the last stretch ends before a row that does not count
+        by_row = np.append(observed.one_step(lines, potentials) - unit, 0.0)
         densities[draw][some] = np.add.reduceat(by_row, ends)[::2]
 
     _under_each_draw(spec, observed, parameters, one, cores)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayesphase._compat import to_datatree
 from bayesphase.model.compiled import compiled, compiled_copy
-from bayesphase.model.density import CompiledDensity, DirectDensity
+from bayesphase.model.density import CompiledDensity, Density
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -96,7 +96,7 @@ def sample(
 
 
 def sample_direct(
-    density: DirectDensity,
+    density: Density,
     *,
     draws: int,
     tune: int,
@@ -106,9 +106,9 @@ def sample_direct(
     random_seed: int,
     progressbar: bool,
 ) -> xr.DataTree:
-    """Draw from a `DirectDensity` with nutpie; PyMC's compiler has no part in it.
+    """Draw from a `Density` with nutpie; PyMC's compiler has no part in it.
 
-    Arguments and result as in `sample`, but that `DirectDensity.start` says where chains start. The
+    Arguments and result as in `sample`, but that its `start` says where chains start. The
     posterior holds parameters as arrays of the model's shapes, with dims
     that xarray makes up.
     """
@@ -136,7 +136,7 @@ def sample_direct(
     return tree
 
 
-def _for_nutpie(density: DirectDensity) -> Any:
+def _for_nutpie(density: Density) -> Any:
     """Hand a density to nutpie.
 
     nutpie calls compiled code without Python in between where it is told its address, in the class

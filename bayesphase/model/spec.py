@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 import xarray as xr
 
 from bayesphase.model.emissions import EMISSIONS
+from bayesphase.model.family import Emission
 from bayesphase.model.known import aligned, anchor
-from bayesphase.model.linear import Linear
 from bayesphase.model.priors import Prior, choose
 from bayesphase.model.rows import Rows, check_n_states, rows_of
 from bayesphase.model.transitions import (
@@ -19,7 +19,6 @@ from bayesphase.model.transitions import (
     StickyHDP,
 )
 
-Emission = Linear
 Transition = Sticky | LeftToRight | ContinuousTime | StickyHDP
 T = TypeVar("T")
 
@@ -43,6 +42,11 @@ class Spec(NamedTuple):
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Dims of the model's variables by name, in the order of the parameters."""
         return {**self.transition.dims, **self.emission.dims}
+
+    @property
+    def variables(self) -> dict[str, tuple[str, ...]]:
+        """Dims of all that the posterior holds by name: also of what is derived from the former."""
+        return {**self.dims, **self.emission.derived}
 
 
 def specify(

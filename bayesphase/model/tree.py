@@ -12,10 +12,12 @@ def posterior_of(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Da
     """Parameters with the model's dims, whatever the sampler called them."""
     drawn = sampled["posterior"].to_dataset().transpose("chain", "draw", ...)
     state, attrs = np.arange(spec.n_states), spec.transition.attrs
+    values = {name: drawn[name].values for name in spec.dims}
+    values |= spec.emission.derive(values, len(feature), np)
     return xr.Dataset(
         {
-            name: (("chain", "draw", *dims), drawn[name].values, attrs.get(name, {}))
-            for name, dims in spec.dims.items()
+            name: (("chain", "draw", *dims), values[name], attrs.get(name, {}))
+            for name, dims in spec.variables.items()
         },
         coords={
             "chain": drawn["chain"].values,
@@ -23,6 +25,7 @@ def posterior_of(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Da
             "state": state,
             "state_next": state,
             "feature": feature,
+            **spec.emission.coords(feature),
         },
     )
 

@@ -100,7 +100,7 @@ class Recorded:
 
     def maximise(self, *arguments):
         found = super().maximise(*arguments)
-        self.steps.append((arguments[-1], found))
+        self.steps.append((arguments[1], found))
         return found
 
 
