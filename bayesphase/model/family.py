@@ -27,6 +27,11 @@ class Emission(ABC):
     dims: ClassVar[dict[str, tuple[str, ...]]]
     derived: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    @property
+    def tails(self) -> float | None:
+        """Degrees of freedom of the innovations, None where they are normal."""
+        return None
+
     @abstractmethod
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""
@@ -87,14 +92,31 @@ class Emission(ABC):
         """
 
     @abstractmethod
-    def residuals(self, rows: Rows, states: np.ndarray, parameters: Parameters) -> np.ndarray:
-        """How far features are off in given `states` (row), in their scales; NaN where unknown."""
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """How far each feature, by itself, is off what each state expects, and may be.
+
+        `parameters` are those of `dims`, (1, state, feature) or (row, 1, feature).
+
+        Returns
+        -------
+        deviation, scale : array (row, state, feature)
+        known : ndarray (row, feature)
+            Where there is a deviation.
+        """
 
     @abstractmethod
     def sample(
         self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows
     ) -> np.ndarray:
-        """Draw features (row, feature) of rows in the given `states` (row)."""
+        """Draw features (row, feature) of rows in the given `states` (row), 0 where missing."""
+
+    def residuals(self, rows: Rows, states: np.ndarray, parameters: Parameters) -> np.ndarray:
+        """Standardized innovations (row, feature) in given `states` (row); NaN where unknown."""
+        by_row = tuple(parameters[name][states][:, None] for name in self.dims)
+        deviation, scale, known = self.innovations(rows.values, rows, by_row, np)
+        return np.where(known, (deviation / scale)[:, 0], np.nan)
 
     def coords(self, feature: np.ndarray) -> dict[str, Any]:
         """Labels of dims that only this family has, given those of the features."""

@@ -170,19 +170,22 @@ class FullGaussian(Emission):
         scales = (xp.log(scale)[:, None] * observed).sum(axis=2)
         return (-0.5 * (noise**2).sum(axis=2) - log_det - scales).T - constant[:, None]
 
-    def residuals(self, rows: Rows, states: np.ndarray, parameters: Parameters) -> np.ndarray:
-        """Distances from the mean in scales (row, feature), each feature by itself."""
-        away = (rows.values - parameters["mean"][states]) / parameters["scale"][states]
-        return np.where(rows.observed, away, np.nan)
+    def innovations(
+        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
+    ) -> tuple[Any, Any, np.ndarray]:
+        """Distance from the mean, each feature by itself."""
+        mean, scale, _ = parameters
+        return values[:, None, :] - mean, scale, rows.observed
 
     def sample(
         self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows
     ) -> np.ndarray:
-        """Draw features (row, feature) of rows in the given `states` (row)."""
+        """Draw features (row, feature) of rows in the given `states` (row), 0 where missing."""
         scale = parameters["scale"]
         root = factor(parameters["correlation_shares"], scale.shape[1], np)
         noise = rng.standard_normal((len(states), scale.shape[1], 1))
-        return parameters["mean"][states] + scale[states] * (root[states] @ noise)[:, :, 0]
+        drawn = parameters["mean"][states] + scale[states] * (root[states] @ noise)[:, :, 0]
+        return np.where(rows.observed, drawn, 0.0)
 
 
 def _scaled(values: Any, rows: Rows) -> Any:

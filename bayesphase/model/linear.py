@@ -36,29 +36,9 @@ class Linear(Emission):
         """Say which variables are sampled by their logarithm: all but the location."""
         return {name: i > 0 for i, name in enumerate(self.dims)}
 
-    @property
-    def tails(self) -> float | None:
-        """Degrees of freedom of the innovations, None where they are normal."""
-        return None
-
     @abstractmethod
     def series(self, rows: Rows) -> Series:
         """Return what is modelled of the rows."""
-
-    @abstractmethod
-    def innovations(
-        self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
-    ) -> tuple[Any, Any, np.ndarray]:
-        """How far features are off the line of each state, and how far they may be.
-
-        `parameters` are those of `dims`, (1, state, feature) or (row, 1, feature).
-
-        Returns
-        -------
-        deviation, scale : array (row, state, feature)
-        known : ndarray (row, feature)
-            Where there is a deviation.
-        """
 
     @abstractmethod
     def follow(self, rows: Rows, parameters: tuple[Any, ...], noise: np.ndarray) -> np.ndarray:
@@ -139,12 +119,6 @@ class Linear(Emission):
             density = -0.5 * (self.tails + 1.0) * xp.log1p(z**2 / self.tails)
         density = density + log_norm(self.tails or 0.0) - xp.log(scale)
         return (density * known[:, None, :]).sum(axis=2)
-
-    def residuals(self, rows: Rows, states: np.ndarray, parameters: Parameters) -> np.ndarray:
-        """Standardized innovations (row, feature) in given `states` (row); NaN where unknown."""
-        by_row = tuple(parameters[name][states][:, None] for name in self.dims)
-        deviation, scale, known = self.innovations(rows.values, rows, by_row, np)
-        return np.where(known, (deviation / scale)[:, 0], np.nan)
 
     def sample(
         self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows

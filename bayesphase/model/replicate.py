@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayesphase.model.checks import check_seed
 from bayesphase.model.decoding import sample_paths
-from bayesphase.model.lines import CURVE
+from bayesphase.model.emissions import QuadraticDrift
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.simulate import draw_states
 from bayesphase.model.spec import Spec, recorded
@@ -119,7 +119,7 @@ def draw_rows(
 
 def _stopped(spec: Spec, values: np.ndarray) -> np.ndarray:
     """Make features infinite from where they ran away, before rounding has spoilt their changes."""
-    if spec.emission.kind != CURVE:
+    if not isinstance(spec.emission, QuadraticDrift):
         return values
     rows, out = spec.rows, values.copy()
     away = rows.observed & ~(np.abs(values - rows.location) <= _FARTHEST * rows.spread)

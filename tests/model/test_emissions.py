@@ -226,6 +226,8 @@ def parameters_of(emission, rng, n_features, n_states=3):
     )
     if emission.name == "quadratic_drift":  # that comes back from wherever it gets to
         rate = -0.3 * rate
+    if emission.name == "full_gaussian":  # shares of partial correlations, by pair
+        rate = rng.uniform(0.1, 0.9, (n_states, n_features * (n_features - 1) // 2))
     return dict(zip(emission.dims, (place, scale, rate, 0.001 * place), strict=False))
 
 

@@ -10,13 +10,13 @@ from scipy.stats import norm
 from test_emissions import FAMILIES, parameters_of
 from test_rows import grid
 
-from bayesphase.model.emissions import Gaussian
+from bayesphase.model.emissions import FullGaussian, Gaussian
 from bayesphase.model.forecast import log_predicted_states, log_tails, normal_quantile
 from bayesphase.model.lanes import end_to_end
 from bayesphase.model.spec import specify
 from bayesphase.model.transitions import ContinuousTime, LeftToRight, Sticky
 
-EVERY_FAMILY = [Gaussian(), *FAMILIES]
+EVERY_FAMILY = [Gaussian(), FullGaussian(), *FAMILIES]
 
 
 def small(rng, missing=True):
