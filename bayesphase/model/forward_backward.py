@@ -10,10 +10,12 @@ argument           dims                     meaning
 =================  =======================  ====================================================
 
 Nothing is assumed to be normalised. Eight runs at a time are filtered in probability space with a
-rescaling at every step (Rabiner 1989, doi:10.1109/5.18626), which is fast, and exact as long as no
-predicted probability comes near the smallest double. Where one does, the run is done again in log
-space, which is slower and always exact. In the kernels rows are in lane order (see `lanes`) and
-run along the last axis.
+rescaling at every step (Rabiner 1989, doi:10.1109/5.18626), which is fast, and exact as long as
+nothing that matters is too small for a double. Where transitions are closed, probabilities that
+come near 0 but are not are lifted, and a second measure beside the filtered one adds up how much
+of it may come from having been lifted. Where that is more than rounding, the run is done again in
+log space, which is slower and always exact. In the kernels rows are in lane order (see `lanes`)
+and run along the last axis.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +24,17 @@ import numpy as np
 
 from bayesphase.model.lanes import Layout, lane_order, running
 from bayesphase.model.log_space import smooth_run
-from bayesphase.model.potentials import TINY, new_step, reset, scaled, take
+from bayesphase.model.potentials import (
+    ADDED,
+    LIFTED,
+    NEGLIGIBLE,
+    OPEN,
+    TINY,
+    new_step,
+    reset,
+    scaled,
+    take,
+)
 from bayesphase.model.simd import (
     LANES,
     aligned,
@@ -35,6 +47,7 @@ from bayesphase.model.simd import (
     log,
     smaller,
     store,
+    zero_below,
 )
 
 # rows past the last that vectors may touch
@@ -107,14 +120,20 @@ def weigh(group: Any, n_rows: int) -> None:
 
 
 @inner
-def forward(index: int, group: Any, potentials: Any, layout: Any, log_likelihood: Any) -> None:
-    """Filter the runs of a group; the log-likelihood of a run that needs log space is NaN."""
+def forward(  # noqa: C901  # a call in the loop over steps costs more than a step
+    index: int, group: Any, potentials: Any, layout: Any, log_likelihood: Any
+) -> None:
+    """Filter the runs of a group; the log-likelihood of a run that needs log space is NaN.
+
+    `doubt` is the part of the filtered probabilities that may come from having been lifted.
+    """
     weight, tops, norms, probs = group.weight, group.top, group.norm, group.probs
     by_length, lengths = layout.by_length, layout.lengths
     n_gaps, n_states, _ = potentials.transition.shape
     step = new_step(n_states, potentials)
-    matrix, initial = step.matrix, potentials.initial
+    matrix, initial, closed = step.matrix, potentials.initial, potentials.closed
     now, total, least = np.empty((n_states, LANES)), np.empty(LANES), np.empty(LANES)
+    doubt, seen, most = np.zeros((n_states, LANES)), np.empty((n_states, LANES)), np.zeros(LANES)
     store(total, (0,), fill(potentials.initial_top))
     store(least, (0,), fill(np.inf))
     row, active = 0, running(index, 0, by_length, lengths)
@@ -122,28 +141,36 @@ def forward(index: int, group: Any, potentials: Any, layout: Any, log_likelihood
         if n_gaps > 1:  # a call costs more than the rest of a step
             take(step, row, active, group, potentials, layout)
         norm = fill(0.0)
-        smallest = load(least, (0,))
         for j in range(n_states):
             predicted = fill(initial[j])
             if t > 0:
                 predicted = load(now, (0, 0)) * load(matrix, (0, j, 0))
                 for i in range(1, n_states):
                     predicted = predicted + load(now, (i, 0)) * load(matrix, (i, j, 0))
-            if potentials.whole_columns:  # 0 is as good as any; less than TINY is not
-                lifted = predicted + larger(1.0 - predicted * 1e307, fill(0.0))
-                smallest = smaller(lifted, smallest)
-            else:
-                smallest = smaller(predicted, smallest)
             joint = predicted * load(weight, (j, row))
+            if closed:
+                lifted = smaller(predicted, fill(ADDED))
+                for i in range(n_states):
+                    lifted = lifted + load(doubt, (i, 0)) * load(matrix, (i, j, 0))
+                store(seen, (j, 0), lifted * load(weight, (j, row)))
+                joint = zero_below(predicted, fill(OPEN), larger(fill(OPEN), joint))
             store(probs, (j, row), joint)
             norm = norm + joint
         inverse = 1.0 / norm
+        doubts = fill(0.0)
         for j in range(n_states):
-            filtered = load(probs, (j, row)) * inverse
+            joint = load(probs, (j, row))
+            filtered = joint * inverse
+            if closed:
+                filtered = zero_below(joint, fill(OPEN), larger(fill(LIFTED), filtered))
+                part = load(seen, (j, 0)) * inverse
+                store(doubt, (j, 0), part)
+                doubts = doubts + part
             store(probs, (j, row), filtered)
             store(now, (j, 0), filtered)
         store(norms, (row,), norm)
-        store(least, (0,), smaller(smallest, norm))  # which is NaN if the norm is, and stays so
+        store(most, (0,), larger(doubts, load(most, (0,))))
+        store(least, (0,), smaller(load(least, (0,)), norm))  # NaN once norms are
         gained = log(norm) + load(tops, (row,))
         if t > 0:
             gained = gained + load(step.top, (0,))
@@ -151,8 +178,8 @@ def forward(index: int, group: Any, potentials: Any, layout: Any, log_likelihood
         row += active
         still = running(index, t + 1, by_length, lengths)
         for lane in range(still, active):  # runs whose last row this was
-            run = by_length[LANES * index + lane]
-            log_likelihood[run] = total[lane] if least[lane] > TINY else np.nan
+            sure = least[lane] > TINY and most[lane] < NEGLIGIBLE
+            log_likelihood[by_length[LANES * index + lane]] = total[lane] if sure else np.nan
         active = still
 
 
@@ -190,7 +217,8 @@ def backward(  # noqa: C901  # a call in the loop over steps costs more than a s
                 q = load(ratio, (j, 0))
                 sent = sent + load(matrix, (i, j, 0)) * q
                 store(pairs, (i, j, 0), load(pairs, (i, j, 0)) + filtered * q)
-            store(message, (i, 0), sent)
+            # of a state that can't be, it may be infinite
+            store(message, (i, 0), zero_below(filtered, fill(OPEN), sent))
             if later == LANES:
                 store(probs, (i, row), filtered * sent)
             else:  # the neighbours in memory are of later steps, and done

@@ -22,22 +22,42 @@ from bayesphase.model.forward_backward import (
 )
 from bayesphase.model.lanes import Layout, running
 from bayesphase.model.log_space import leave_one_out_run
-from bayesphase.model.potentials import new_step, scaled, take
-from bayesphase.model.simd import LANES, fill, inner, kernel, load, log, store
+from bayesphase.model.potentials import OPEN, TINY, new_step, scaled, take
+from bayesphase.model.simd import (
+    LANES,
+    fill,
+    inner,
+    kernel,
+    load,
+    log,
+    smaller,
+    store,
+    zero_below,
+)
 
 
 @inner
 def leave_one_out_group(  # noqa: C901  # a call in the loop over steps costs more than a step
-    index: int, n_rows: int, group: Any, potentials: Any, layout: Any, out: Any
+    index: int,
+    n_rows: int,
+    group: Any,
+    potentials: Any,
+    layout: Any,
+    out: Any,
+    log_likelihood: Any,
 ) -> None:
-    """Write the log densities of the rows of a filtered group to `out` (row)."""
+    """Write the log densities of the rows of a filtered group to `out` (row).
+
+    What was lifted may be nothing in the likelihood and all of it without one row: where any way
+    into a state is open and nearly closed, `log_likelihood` (run) becomes NaN.
+    """
     weight, tops, norms, probs = group.weight, group.top, group.norm, group.probs
     by_length, lengths = layout.by_length, layout.lengths
     n_gaps, n_states, _ = potentials.transition.shape
     step = new_step(n_states, potentials)
     matrix, initial, rows = step.matrix, potentials.initial, group.rows
     message, ratio = np.ones((n_states, LANES)), np.empty((n_states, LANES))
-    density = np.empty(LANES)
+    density, least = np.empty(LANES), np.full(LANES, np.inf)
     row, later = n_rows, 0
     for t in range(lengths[by_length[LANES * index]] - 1, -1, -1):
         active = running(index, t, by_length, lengths)
@@ -53,6 +73,7 @@ def leave_one_out_group(  # noqa: C901  # a call in the loop over steps costs mo
             store(message, (i, 0), sent)
         if later < active:  # runs whose last row this is: nothing comes after
             fill_lanes(message, later, active, 1.0)
+            least[later:active] = np.inf
         later = active
         if n_gaps > 1:
             take(step, row, active, group, potentials, layout)
@@ -65,11 +86,19 @@ def leave_one_out_group(  # noqa: C901  # a call in the loop over steps costs mo
                 for i in range(n_states):
                     filtered = load(probs, (i, before))
                     predicted = predicted + filtered * load(matrix, (i, j, 0))
+            lowest = zero_below(predicted, fill(OPEN), fill(1.0))
+            lowest = predicted + (1.0 - lowest)
+            store(least, (0,), smaller(lowest, load(least, (0,))))
+            # the message of a state that can't be may be infinite
+            store(message, (j, 0), zero_below(predicted, fill(OPEN), load(message, (j, 0))))
             left = left + predicted * load(message, (j, 0))
         value = load(tops, (row,)) + log(load(norms, (row,))) - log(left)
         store(density, (0,), value)
         for lane in range(active):
             out[rows[row + lane]] = density[lane]
+    for lane in range(later):
+        if least[lane] < TINY:
+            log_likelihood[by_length[LANES * index + lane]] = np.nan
 
 
 @kernel
@@ -84,7 +113,7 @@ def _leave_one_out(log_emission: Any, log_transition: Any, log_initial: Any, lay
         n = gather(index, log_emission, layout, group)
         weigh(group, n)
         forward(index, group, potentials, layout, log_likelihood)
-        leave_one_out_group(index, n, group, potentials, layout, out)
+        leave_one_out_group(index, n, group, potentials, layout, out, log_likelihood)
     for run in range(n_runs):
         if not np.isfinite(log_likelihood[run]):
             rows = slice(layout.starts[run], layout.starts[run] + layout.lengths[run])

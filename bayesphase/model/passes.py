@@ -167,7 +167,7 @@ def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, 
         together = layout.by_length[LANES * index : LANES * (index + 1)]
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
         group = _filter(index, data, lines, potentials, room, log_likelihood)
-        leave_one_out_group(index, n_rows, group, potentials, layout, out)
+        leave_one_out_group(index, n_rows, group, potentials, layout, out, log_likelihood)
         for run in together:
             if not np.isfinite(log_likelihood[run]):
                 by_row, place = _take_run(run, data, first, n_rows, lines, group)

@@ -6,16 +6,25 @@ import numpy as np
 
 from bayesphase.model.simd import LANES, inner
 
-# Below this a probability sends its run to log space. A double loses mass under 1e-308 of its row;
-# as long as what is divided by stays above 1e-100, what was lost is under 1e-100 of what is kept.
-TINY = 1e-100
+# The recursions in probability space lose what is too small for them: weights of under 7e-218 of the
+# row's largest, next to the rest of a row that must add up to TINY at least. Where each transition
+# has that probability, every state is entered with it, too, and what was lost is nothing beside.
+TINY = 1e-60
+# Where some are closed, a state may be entered with any probability. Those of open ways are lifted
+# to LIFTED at least, which is more than what was lost, and no probability of a way that is open
+# becomes 0. What is added to a state at a step is less than ADDED, with a thousand states.
+LIFTED, ADDED = 1e-150, 1e-147
+# As shares of the likelihood up to a row: what is lifted may make up that much of it.
+NEGLIGIBLE = 1e-16
+# Products of two that are open are above this; it is far from where doubles lose digits.
+OPEN = 1e-301
 
 
 class Potentials(NamedTuple):
     """Potentials in log space and out of it, there divided by their largest, whose log is kept.
 
-    `whole_columns` says whether a state that is ruled out at a row is so from wherever a run comes,
-    as known states are: no probability is then 0 for having been too small.
+    `closed` says whether some are 0, or nearly so, and then those that are not are `LIFTED` at
+    least.
     """
 
     log_transition: np.ndarray
@@ -24,7 +33,23 @@ class Potentials(NamedTuple):
     transition_top: np.ndarray
     initial: np.ndarray
     initial_top: float
-    whole_columns: bool
+    closed: bool
+
+
+@inner
+def _exp(logs: Any, out: Any) -> Any:
+    """Write exp(logs - top), all (potential); returns the top, and whether some are closed."""
+    top, closed = -np.inf, False
+    for x in logs:
+        if x > top:
+            top = x
+    top = top if np.isfinite(top) else 0.0
+    for i in range(logs.shape[0]):
+        out[i] = np.exp(logs[i] - top)
+        closed = closed or out[i] < TINY
+        if logs[i] > -np.inf:
+            out[i] = max(out[i], LIFTED)
+    return top, closed
 
 
 @inner
@@ -32,50 +57,12 @@ def scaled(log_transition: Any, log_initial: Any) -> Any:
     """Take potentials out of log space."""
     n_gaps, n_states, _ = log_transition.shape
     transition, tops = np.empty_like(log_transition), np.empty(n_gaps)
+    initial = np.empty(n_states)
+    initial_top, closed = _exp(log_initial, initial)
     for g in range(n_gaps):
-        top = -np.inf
-        for i in range(n_states):
-            for j in range(n_states):
-                if log_transition[g, i, j] > top:
-                    top = log_transition[g, i, j]
-        tops[g] = top if np.isfinite(top) else 0.0
-        for i in range(n_states):
-            for j in range(n_states):
-                transition[g, i, j] = np.exp(log_transition[g, i, j] - tops[g])
-    initial, top = np.empty(n_states), -np.inf
-    for j in range(n_states):
-        if log_initial[j] > top:
-            top = log_initial[j]
-    top = top if np.isfinite(top) else 0.0
-    for j in range(n_states):
-        initial[j] = np.exp(log_initial[j] - top)
-    whole = _in_whole_columns(log_transition, transition) and np.isfinite(log_initial).all()
-    return Potentials(log_transition, log_initial, transition, tops, initial, top, whole)
-
-
-@inner
-def _in_whole_columns(log_transition: Any, transition: Any) -> bool:
-    """Say whether zeros (gap, state, state) fill columns, rows of zeros apart; and are there.
-
-    Numbers that are nearly 0, or became so out of log space, are not ruled out, and not welcome.
-    """
-    n_gaps, n_states, _ = transition.shape
-    found = False
-    for g in range(n_gaps):
-        for j in range(n_states):
-            closed, opened = False, False
-            for i in range(n_states):
-                if transition[g, i].max() > 0.0:
-                    closed = closed or transition[g, i, j] == 0.0
-                    opened = opened or transition[g, i, j] > 0.0
-                    if transition[g, i, j] < TINY and log_transition[g, i, j] > -np.inf:
-                        return False
-                else:
-                    found = True
-            if closed and opened:
-                return False
-            found = found or closed
-    return found
+        tops[g], some = _exp(log_transition[g].ravel(), transition[g].reshape(n_states * n_states))
+        closed = closed or some
+    return Potentials(log_transition, log_initial, transition, tops, initial, initial_top, closed)
 
 
 class Step(NamedTuple):

@@ -180,7 +180,7 @@ larger = _choice(">")
 
 
 @intrinsic
-def _zero_below(typing: Any, vector: Any, bound: Any, value: Any) -> Any:
+def zero_below(typing: Any, vector: Any, bound: Any, value: Any) -> Any:
     """Take 0 where `vector` is below `bound`, else `value`."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -247,7 +247,7 @@ def exp(x: Any) -> Any:
     p = fill(_TAYLOR[12])
     for i in range(11, -1, -1):
         p = p * r + _TAYLOR[i]
-    return _zero_below(whole, fill(_LOWEST), p * _exponent_bits(shifted))
+    return zero_below(whole, fill(_LOWEST), p * _exponent_bits(shifted))
 
 
 @inner
