@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesphase.model.conjugate import FAMILIES
+from bayesphase.model.compiled_chain import Chain, Plan
+from bayesphase.model.conjugate import FAMILIES, Dirichlet
 from bayesphase.model.passes import Expectation
 from bayesphase.model.priors import Prior, parameter
 
@@ -29,6 +30,7 @@ class ChainPrior:
 
     def __init__(self, chain: Any, priors: Mapping[str, Prior], n_states: int) -> None:
         self._chain = chain
+        self.kind = "in_time" if len(chain.plan().gaps) else "steps"  # of compiled code
         # any parameters do to learn the shapes of the free variables
         any_, _ = chain.maximise(np.zeros((1, n_states, n_states)), np.zeros(n_states))
         self.families = {}
@@ -41,6 +43,19 @@ class ChainPrior:
         ends = np.cumsum([0, *sizes])
         self.n_dim = int(ends[-1])
         self._parts = [slice(*ends[i : i + 2]) for i in range(len(sizes))]
+        self.constant = sum(family.constant for family in self.families.values())
+
+    def described(self, plan: Plan) -> Chain:
+        """What the compiled code is told of the chain and its priors."""
+        families = self.families.values()
+        simplexes = [f.a.ravel() for f in families if isinstance(f, Dirichlet)]
+        pairs = [f.pair.ravel() for f in families if not isinstance(f, Dirichlet)]
+        none = np.zeros(0)  # what is not there
+        return Chain(
+            **plan._asdict(),
+            simplex=np.concatenate([none, *simplexes]),
+            pairs=np.concatenate([none, *pairs]),
+        )
 
     def free(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Free variables, by name, at coordinates (..., n_dim)."""

@@ -7,7 +7,9 @@ identity; Cappé, Moulines & Rydén 2005, doi:10.1007/0-387-28982-8, section 10.
 prior says how wide the posterior is about a mode: all are made of gamma variables, and the
 logarithm of one has the trigamma function of its shape as variance.
 
-Coordinates are PyMC's, and densities those of the coordinates, Jacobians included. A family has
+Coordinates are PyMC's, and densities those of the coordinates, Jacobians included; `compiled_chain`
+has them, too, for densities that are compiled as a whole. A family has its parameters in `a`
+(..., n) or `pair` (2, share or rate), and
 
 - `shape`: numbers of independent blocks of coordinates, and of coordinates in each;
 - `value(x)`: the variable at coordinates (..., coordinate); `coordinates(value)` undoes it;
@@ -68,7 +70,7 @@ class Beta:
     """
 
     def __init__(self, alpha: np.ndarray, beta: np.ndarray) -> None:
-        self._shapes = np.stack([alpha, beta])
+        self.pair = np.stack([alpha, beta])
         self.shape = (alpha.size, 1)
         self.constant = -betaln(alpha, beta).sum()
 
@@ -79,15 +81,15 @@ class Beta:
         return logit(value)
 
     def log_density(self, value: np.ndarray) -> float:  # noqa: D102
-        taken, left = self._shapes
+        taken, left = self.pair
         return float(self.constant + taken @ np.log(value) + left @ np.log1p(-value))
 
     def slope(self, value: np.ndarray, counts: Any) -> np.ndarray:  # noqa: D102
-        taken, left = self._shapes + counts
+        taken, left = self.pair + counts
         return taken - (taken + left) * value
 
     def factor(self, counts: Any) -> np.ndarray:  # noqa: D102
-        variance = polygamma(1, self._shapes + counts).sum(axis=0)
+        variance = polygamma(1, self.pair + counts).sum(axis=0)
         return np.sqrt(variance)[:, None, None]
 
 
@@ -98,7 +100,7 @@ class Gamma:
     """
 
     def __init__(self, alpha: np.ndarray, beta: np.ndarray) -> None:
-        self._alpha, self._beta = alpha, beta
+        self.pair = np.stack([alpha, beta])
         self.shape = (alpha.size, 1)
         self.constant = np.sum(alpha * np.log(beta) - gammaln(alpha))
 
@@ -109,15 +111,17 @@ class Gamma:
         return np.log(value)
 
     def log_density(self, value: np.ndarray) -> float:  # noqa: D102
-        return float(self.constant + self._alpha @ np.log(value) - self._beta @ value)
+        alpha, beta = self.pair
+        return float(self.constant + alpha @ np.log(value) - beta @ value)
 
     def slope(self, value: np.ndarray, counts: Any) -> np.ndarray:  # noqa: D102
         events, time = counts
-        return self._alpha + events - (self._beta + time) * value
+        alpha, beta = self.pair
+        return alpha + events - (beta + time) * value
 
     def factor(self, counts: Any) -> np.ndarray:  # noqa: D102
         events, _ = counts
-        return np.sqrt(polygamma(1, self._alpha + events))[:, None, None]
+        return np.sqrt(polygamma(1, self.pair[0] + events))[:, None, None]
 
 
 FAMILIES: dict[str, Any] = {family.__name__: family for family in (Dirichlet, Beta, Gamma)}

@@ -8,22 +8,22 @@ and rates as logarithms). `direct_density` returns None for anything else.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.linalg import block_diag
 
 from bayesphase.model.chain_prior import NEAR, chain_prior
-from bayesphase.model.compiled import Frame, Priors, evaluate, pack
+from bayesphase.model.compiled import compiled, evaluate, pack
+from bayesphase.model.compiled_lines import Frame, Priors
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.full_density import FullDensity
 from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.linear import Linear
-from bayesphase.model.lines import Plain
+from bayesphase.model.lines import Family, Plain
 from bayesphase.model.passes import expect
 from bayesphase.model.spec import Spec
-from bayesphase.model.transitions import Sticky
 
 _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
 class DirectDensity:
     """The density of one model and data set, and the way between its coordinates and parameters.
 
-    Only what there is one of for each checkpoint is left to compiled code.
+    `block` is what its `compiled` function works on.
     """
 
     def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
@@ -60,24 +60,43 @@ class DirectDensity:
         self._stretch = self._pymc_stretch() if stretch is None else stretch
         self._factor = block_diag(*(block for blocks in self._stretch.chain for block in blocks))
         self.n_dim = len(self._stretch.centre)
+        self.block = self._packed()
+
+    @property
+    def compiled(self) -> Any:
+        """The version of the compiled code for this kind of model, compiled or loaded now."""
+        return compiled(plain=isinstance(self._family, Plain), kind=self._chain.kind)
 
     def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Log density (nats) and its gradient at `u`, an unconstrained point of `n_dim` numbers."""
-        chain, lines = self._chain, self._lines
-        with np.errstate(all="ignore"):  # far out the density is no number, and says so
-            x, y = self._pymc(u)
-            free = chain.free(x)
-            parameters = self._spec.transition.named(free)
-            potentials = self._spec.transition.log_potentials(parameters, np)
-            point = lines.at(y)
-            expected = expect(lines.observed.data, point.lines, *potentials)
-            chain_value, to_x = chain.value_and_slope(free, parameters, expected)
-            lines_value, to_y = lines.value_and_slope(y, point, expected.sums)
-            value = float(expected.log_likelihood.sum()) + chain_value + lines_value
-            slope = self._stretch.spread * to_y
-            for shear, (moved, by) in self._shears:
-                slope[by] += shear * to_y[moved]
-            return value, np.concatenate([to_x @ self._factor, slope.ravel()])
+        return evaluate(self.block, u, self.compiled)
+
+    def _packed(self) -> np.ndarray:
+        centre, chain, spread, shear = self._stretch
+        lines, data = self._lines, self._lines.observed.data
+        priors = Priors(
+            lines.location_mu,
+            lines.location_sigma,
+            lines.scale_alpha,
+            lines.scale_beta,
+            lines.rate_mu,
+            lines.rate_sigma,
+            lines.bend_mu,
+            lines.bend_sigma,
+            lines.observed.series.location,
+            lines.observed.series.spread,
+            np.array([lines.constant + self._chain.constant]),
+        )
+        sizes = np.concatenate([np.full(*blocks.shape[:2]) for blocks in chain])
+        triangles = np.concatenate([blocks.ravel() for blocks in chain])
+        frame = Frame(centre, sizes, triangles, spread, shear)
+        return pack(
+            frame, priors, self._chain.described(self._spec.transition.plan()), self._family, data
+        )
+
+    @property
+    def _family(self) -> Plain | Family:
+        return self._lines.observed.family
 
     def around(self, parameters: Mapping[str, np.ndarray]) -> "DirectDensity":
         """Return the same density in coordinates in which it is about standard normal at a mode.
@@ -159,39 +178,6 @@ class DirectDensity:
         )
 
 
-class CompiledDensity(DirectDensity):
-    """The density of a model any of whose states may follow any other: all of it is compiled.
-
-    `block` is what the `compiled` function works on.
-    """
-
-    def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
-        super().__init__(spec, stretch)
-        centre, chain, spread, shear = self._stretch
-        lines, families = self._lines, self._chain.families.values()
-        priors = Priors(
-            np.vstack([family.a for family in families]),
-            lines.location_mu,
-            lines.location_sigma,
-            lines.scale_alpha,
-            lines.scale_beta,
-            lines.rate_mu,
-            lines.rate_sigma,
-            lines.bend_mu,
-            lines.bend_sigma,
-            lines.observed.series.location,
-            lines.observed.series.spread,
-            np.array([lines.constant + sum(family.constant for family in families)]),
-        )
-        family, data = lines.observed.family, lines.observed.data
-        self.plain = isinstance(family, Plain)
-        self.block = pack(Frame(centre, np.concatenate(chain), spread, shear), priors, family, data)
-
-    def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
-        """Log density (nats) and its gradient at `u`, an unconstrained point of `n_dim` numbers."""
-        return evaluate(self.block, u, plain=self.plain)
-
-
 Density = DirectDensity | FullDensity
 
 
@@ -208,4 +194,4 @@ def direct_density(spec: Spec) -> Density | None:
             return None
     if isinstance(spec.emission, FullGaussian):
         return FullDensity(spec)
-    return (CompiledDensity if type(spec.transition) is Sticky else DirectDensity)(spec)
+    return DirectDensity(spec)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import psi
 
 from bayesphase.model import sparse
+from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.hdp_prior import WeightedPrior, best_scores, log_probs
 from bayesphase.model.priors import Prior
 
@@ -131,6 +132,10 @@ class Weighted:
             probs = name.replace("scores", "probs")
             logs[probs] = xp.special.log_softmax(log_values, axis=-1)
         return logs
+
+    def plan(self) -> Plan:
+        """Say how the compiled density makes log-potentials; see `Plan`."""
+        return Plan()
 
     def free(self, parameters: Parameters) -> dict[str, Any]:
         """Values of the free variables."""

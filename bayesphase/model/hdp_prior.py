@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 from scipy.special import polygamma
 
+from bayesphase.model.compiled_chain import Chain, Plan
 from bayesphase.model.passes import Expectation
 from bayesphase.model.sparse import entry, log_value, most_probable
 
@@ -80,6 +81,28 @@ def _density(scores, counts, log_base, concentration, stickiness):  # type: igno
 
 
 @njit(cache=True)
+def log_weighted(chain, x, n_states):  # type: ignore[no-untyped-def]
+    """Log-transitions (1, state, state) and log-initial (state); see `compiled_chain`."""
+    scores = x.reshape((n_states + 2, n_states))
+    logs = np.empty(scores.shape)
+    _log_probs(scores, logs, chain.pairs[0], chain.pairs[1], chain.pairs[2])
+    return logs[2:].copy().reshape((1, n_states, n_states)), logs[1].copy()
+
+
+@njit(cache=True)
+def pull_weighted(chain, x, log_probs, initial, counts, first_states, slope):  # type: ignore[no-untyped-def]
+    """Log prior of the scores; writes the slope; see `compiled_chain`."""
+    n_states = initial.shape[0]
+    seen = np.empty((n_states + 1, n_states))
+    seen[0], seen[1:] = first_states, counts[0]
+    options = chain.pairs
+    scores = x.reshape((n_states + 2, n_states))
+    value, found = _density(scores, seen, options[0], options[1], options[2])
+    slope[:] = found.ravel()
+    return value
+
+
+@njit(cache=True)
 def best_scores(log_shapes, counts):  # type: ignore[no-untyped-def]
     """Scores (row, state) of Dirichlet vectors that are most probable given `counts` of the same.
 
@@ -113,6 +136,9 @@ def log_probs(
 class WeightedPrior:
     """The scores of a `Weighted` chain, their prior and its gradient; see `ChainPrior`."""
 
+    kind = "weighted"
+    constant = 0.0
+
     def __init__(self, chain: Any) -> None:
         self._chain, self._n_states = chain, chain.n_states
         self.n_dim = chain.n_states * (chain.n_states + 2)
@@ -136,6 +162,12 @@ class WeightedPrior:
     def coordinates(self, parameters: Parameters) -> np.ndarray:
         """Undo `parameters` for one point."""
         return np.concatenate([x.ravel() for x in self._chain.free(parameters).values()])
+
+    def described(self, plan: Plan) -> Chain:
+        """What the compiled code is told of the chain; see `ChainPrior`."""
+        return Chain(
+            **plan._asdict(), simplex=np.zeros(0), pairs=np.array(self._chain.options, np.float64)
+        )
 
     def log_density(self, free: Parameters) -> float:
         """Log density (nats) of the prior."""

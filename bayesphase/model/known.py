@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.priors import Prior
 from bayesphase.model.rows import Rows
 
@@ -50,11 +51,12 @@ class Anchored:
         kinds = np.stack([rows.layout.gap_index, leaving, known], axis=1)
         kinds[starts] = kinds[starts + 1]
         kinds, which = np.unique(kinds, axis=0, return_inverse=True)
-        self._gap, leaving, entering = kinds.T
+        self._gap, self._leaving, self._entering = kinds.T
         self._n_gaps = int(rows.layout.gap_index.max()) + 1
         state = np.arange(n_states)
         rows_, columns = (
-            (only[:, None] == UNKNOWN) | (state == only[:, None]) for only in (leaving, entering)
+            (only[:, None] == UNKNOWN) | (state == only[:, None])
+            for only in (self._leaving, self._entering)
         )
         self._open = rows_[:, :, None] & columns[:, None, :]
         self.rows = rows.with_gap_index(which.ravel().astype(np.int64))
@@ -79,6 +81,11 @@ class Anchored:
         """Log-transitions (gap and what is known, state, state), log-initial probabilities."""
         log_transition, log_initial = self._chain.log_potentials(parameters, xp)
         return xp.where(self._open, log_transition[self._gap], -np.inf), log_initial
+
+    def plan(self) -> Plan:
+        """Say how the compiled density makes log-potentials; see `Plan`."""
+        kinds = np.stack([self._gap, self._leaving, self._entering], axis=1)
+        return self._chain.plan()._replace(kinds=kinds)
 
     def maximise(
         self,

@@ -1,7 +1,7 @@
 """The recursions for a single run in log space: slow, and exact whatever the potentials are.
 
-The fast recursions work with probabilities, eight runs at a time, and hand a run over when one of
-its probabilities comes so near to the smallest double that information would be lost.
+The fast recursions work with probabilities, eight runs at a time, and hand a run over when what is
+too small for a double could matter.
 """
 
 from typing import Any

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.priors import Prior, certain
 
 Parameters = Mapping[str, Any]
@@ -160,6 +161,12 @@ class Masked:
             _log(parameters["transition_probs"], allowed, xp)[None],
             _log(parameters["initial_probs"], starts, xp),
         )
+
+    def plan(self) -> Plan:
+        """Say how the compiled density makes log-potentials; see `Plan`."""
+        place = np.arange(len(self._allowed))
+        order = np.where(place < self._allowed.sum(axis=1, keepdims=True), self._order, -1)
+        return Plan(order=order, first=np.array([-1 if self._first is None else self._first]))
 
     def maximise(
         self,

@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesphase.model.simd import LANES, inner
 
-# The recursions in probability space lose what is too small for them: weights of under 7e-218 of the
+# The recursions in probability space lose what is too small for them: weights under 7e-218 of the
 # row's largest, next to the rest of a row that must add up to TINY at least. Where each transition
 # has that probability, every state is entered with it, too, and what was lost is nothing beside.
 TINY = 1e-60

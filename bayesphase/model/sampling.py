@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bayesphase._compat import to_datatree
-from bayesphase.model.compiled import compiled, compiled_copy
-from bayesphase.model.density import CompiledDensity, Density
+from bayesphase.model.compiled import compiled_copy
+from bayesphase.model.density import Density, DirectDensity
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -149,7 +149,7 @@ def _for_nutpie(density: Density) -> Any:
     def start(seed: int) -> np.ndarray:
         return density.start(np.random.default_rng(seed))
 
-    if isinstance(density, CompiledDensity):
+    if isinstance(density, DirectDensity):
         try:
             return _by_address(density, start)
         except (ImportError, TypeError):
@@ -165,7 +165,7 @@ def _for_nutpie(density: Density) -> Any:
     )
 
 
-def _by_address(density: CompiledDensity, start: Callable[[int], np.ndarray]) -> Any:
+def _by_address(density: DirectDensity, start: Callable[[int], np.ndarray]) -> Any:
     """Make what nutpie keeps a compiled model in; ImportError or TypeError if it has changed."""
     from nutpie.compile_pymc import CompiledPyMCModel
 
@@ -176,7 +176,7 @@ def _by_address(density: CompiledDensity, start: Callable[[int], np.ndarray]) ->
         "_shapes": dict(zip(names, shapes, strict=True)),
         "dims": {},
         "_coords": {},
-        "compiled_logp_func": compiled(plain=density.plain),
+        "compiled_logp_func": density.compiled,
         "compiled_expand_func": compiled_copy(),
         "initial_point_func": start,
         "shared_data": {},

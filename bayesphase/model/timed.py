@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bayesphase.model import exponential
+from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.priors import Prior
 
 Parameters = Mapping[str, Any]
@@ -107,6 +108,12 @@ class Timed:
 
             matrices = transition_matrices(parameters["rates"], self.gaps)
         return xp.log(matrices), xp.log(parameters["initial_probs"])
+
+    def plan(self) -> Plan:
+        """Say how the compiled density makes log-potentials; see `Plan`."""
+        kinds = np.full((len(self.gaps), 3), -1)
+        kinds[:, 0] = np.arange(len(self.gaps))
+        return Plan(kinds=kinds, gaps=self.gaps)
 
     @staticmethod
     def _matrices(rates: np.ndarray, gaps: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@
 - `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
 - `build(priors, n_states)`: adds the variables to the PyMC model in context;
 - `free(parameters)`: values of the free variables, by name; `named(free)` undoes it;
+- `plan()`: how `compiled_chain` makes log-potentials of the free variables;
 - `log_potentials(parameters, xp)`, `counts(...)`, `maximise(...)` and `jitter(...)` as in `Sticky`.
 
 A known state makes of any chain one that respects it; see `known`.
@@ -21,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.hdp import Weighted
 from bayesphase.model.masked import Masked, as_mask
 from bayesphase.model.priors import Prior, certain
@@ -118,6 +120,10 @@ class Sticky:
     def log_potentials(self, parameters: Parameters, xp: Any) -> tuple[Any, Any]:
         """Log-transitions (gap, state, state), one gap, and log-initial probabilities (state)."""
         return xp.log(parameters["transition_probs"])[None], xp.log(parameters["initial_probs"])
+
+    def plan(self) -> Plan:
+        """Say how the compiled density makes log-potentials; see `Plan`."""
+        return Plan()
 
     def free(self, parameters: Parameters) -> dict[str, Any]:
         """Values of the free variables."""

@@ -102,14 +102,18 @@ def log_space(problem):
 
 
 def with_unreachable_state(problem):
-    """Add a state that no path enters: the same model, too sharp for the scaled recursion."""
+    """Add a state that no path enters: the same model, too sharp for the scaled recursion.
+
+    At the first row of each run that state would explain the features better than any other, so
+    that the probabilities of these are too small for a double.
+    """
     n_states = problem.log_initial.shape[0]
     transition = np.full((len(problem.log_transition), n_states + 1, n_states + 1), -np.inf)
     transition[:, :n_states, :n_states] = problem.log_transition
     transition[:, n_states] = 0.0
+    log_emission = np.pad(problem.log_emission, ((0, 0), (0, 1)))
+    starts = problem.layout.starts
+    log_emission[starts, n_states] = problem.log_emission[starts].max(axis=1) + 800.0
     return Problem(
-        np.pad(problem.log_emission, ((0, 0), (0, 1))),
-        transition,
-        np.append(problem.log_initial, -np.inf),
-        problem.layout,
+        log_emission, transition, np.append(problem.log_initial, -np.inf), problem.layout
     )

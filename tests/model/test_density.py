@@ -6,6 +6,7 @@ import xarray as xr
 from scipy.optimize import check_grad
 
 import bayesphase as bp
+from bayesphase.model import sampling
 from bayesphase.model.build import build_from
 from bayesphase.model.density import direct_density
 from bayesphase.model.emissions import (
@@ -145,7 +146,7 @@ CHAINS = [
 @pytest.mark.parametrize("transition", CHAINS, ids=repr)
 @pytest.mark.parametrize("emission", [Gaussian(), QuadraticDrift(df=5.0)], ids=repr)
 def test_every_chain_has_the_density_of_the_pymc_model(emission, transition, known):
-    """With uneven gaps and missing values, whatever part of it is compiled."""
+    """With uneven gaps and missing values; what is compared is what nutpie calls by its address."""
     features = _uneven(_features(n_steps=20, missing=0.2))
     known_states = None
     if known:
@@ -160,6 +161,9 @@ def test_every_chain_has_the_density_of_the_pymc_model(emission, transition, kno
         known_states=known_states,
     )
     density = direct_density(spec)
+    called = sampling._for_nutpie(density)
+    assert called.compiled_logp_func is density.compiled
+    assert called.user_data is density.block
     rng = np.random.default_rng(1)
     x = 0.3 * rng.normal(size=density.n_dim)
     _assert_as_in_pymc(density, spec, features, x)

@@ -62,8 +62,11 @@ def problem(emission, *, shape, ragged=False, missing=0.0, uneven=False, n_state
     bend = rng.normal(size=place.shape) / spread
     named = dict(zip(emission.dims, (place, scale, rate, bend), strict=False))
     transition = rng.dirichlet(np.ones(n_states), n_states)
-    transition[0, 1] = rare
-    potentials = np.log(transition)[None], np.log(rng.dirichlet(np.ones(n_states)))
+    transition[0] *= rare
+    initial = rng.dirichlet(np.ones(n_states))
+    if rare < 1e-100:  # no run gets away without that, and all are done in log space
+        initial = np.array([1.0, *np.full(n_states - 1, 1e-200)])
+    potentials = np.log(transition)[None], np.log(initial)
     log_emission = emission.log_density(rows.values, rows, named, np)
     unit = observed.series.observed @ np.log(spread)  # the kernels' density is of scaled features
     lines = emission.lines(named, observed)
