@@ -46,7 +46,7 @@ class ChainPrior:
         self.constant = sum(family.constant for family in self.families.values())
 
     def described(self, plan: Plan) -> Chain:
-        """What the compiled code is told of the chain and its priors."""
+        """Say what the compiled code is told of the chain and its priors."""
         families = self.families.values()
         simplexes = [f.a.ravel() for f in families if isinstance(f, Dirichlet)]
         pairs = [f.pair.ravel() for f in families if not isinstance(f, Dirichlet)]

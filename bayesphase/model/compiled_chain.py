@@ -36,8 +36,8 @@ class Chain(NamedTuple):
     """What compiled code is told of a chain, all arrays flat.
 
     The first four are those of `Plan`; `simplex` (row, state) holds the concentrations of
-    probabilities, and `pairs` (2, share or rate) the parameters of Beta or gamma priors, or whatever
-    a prior of its own takes.
+    probabilities, and `pairs` (2, share or rate) the parameters of Beta or gamma priors, or what a
+    prior of its own takes.
     """
 
     order: np.ndarray
@@ -152,7 +152,7 @@ def _follows(chain: Any, at: int, place: int, n_states: int) -> bool:
 
 @inner
 def log_steps(chain: Any, x: Any, n_states: int) -> Any:
-    """Log-transitions (1, state, state) and log-initial of a chain that moves once per checkpoint."""
+    """Log-transitions (1, state, state) and log-initial (state), one move per checkpoint."""
     at, free = _rest(chain, n_states), n_states - 1
     out = np.full((1, n_states, n_states), -np.inf)
     if chain.order.shape[0] == 0:
@@ -218,7 +218,7 @@ def _rates(chain: Any, x: Any, n_states: int) -> Any:
 
 @inner
 def log_in_time(chain: Any, x: Any, n_states: int) -> Any:
-    """Log-transitions (gap, state, state) and log-initial of a chain that moves at any time."""
+    """Log-transitions (gap, state, state) and log-initial (state), moves at any time."""
     probs = matrices(_rates(chain, x, n_states), chain.gaps)
     return np.log(probs), _log_initial(chain, x, n_states)
 

@@ -164,7 +164,7 @@ class WeightedPrior:
         return np.concatenate([x.ravel() for x in self._chain.free(parameters).values()])
 
     def described(self, plan: Plan) -> Chain:
-        """What the compiled code is told of the chain; see `ChainPrior`."""
+        """Say what the compiled code is told of the chain; see `ChainPrior`."""
         return Chain(
             **plan._asdict(), simplex=np.zeros(0), pairs=np.array(self._chain.options, np.float64)
         )
