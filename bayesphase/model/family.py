@@ -32,6 +32,11 @@ class Emission(ABC):
         """Degrees of freedom of the innovations, None where they are normal."""
         return None
 
+    @property
+    def offsets(self) -> bool:
+        """Whether each run has levels of its own, see `offsets`; families may have it as a field."""
+        return False
+
     @abstractmethod
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""
@@ -43,6 +48,10 @@ class Emission(ABC):
     @abstractmethod
     def lines(self, parameters: Parameters, observed: Any) -> Any:
         """Return what the methods of `observed` take of the parameters."""
+
+    def at(self, parameters: Parameters, observed: Any) -> Any:
+        """Return `observed` without the offsets of runs, where the parameters have any."""
+        return observed
 
     @abstractmethod
     def maximise(
