@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.model import offsets
 from bayesphase.model.priors import Prior
 from bayesphase.model.replicate import draw_rows
 from bayesphase.model.spec import Emission, Spec, Transition, specify
@@ -58,8 +59,9 @@ def build_model(
         missing. Where transitions are ruled out, `transition_probs` is made of `transition_sticks`
         (stick), shares of what the row has left; in continuous time, it and `rates` (state,
         state_next) are made of `switch_rates` (switch); with ``"sticky_hdp"``, all probabilities
-        and `state_weights` (state) are made of scores, see `bayesphase.StickyHDP`. Draws of
-        `features` go through the known states.
+        and `state_weights` (state) are made of scores, see `bayesphase.StickyHDP`. With offsets,
+        `offset_scale` (feature) is free, and `offset` (run, feature) is made of `offset_unit`.
+        Draws of `features` go through the known states.
 
     Raises
     ------
@@ -96,12 +98,16 @@ def build_from(spec: Spec, feature: np.ndarray) -> "pm.Model":
         "state_next": np.arange(spec.n_states),
         "feature": feature,
         "row": np.arange(len(spec.rows.values)),
+        "run": np.arange(len(spec.rows.layout.lengths)),
         **spec.emission.coords(feature),
     }
     with pm.Model(coords=coords) as model:
         variables = spec.transition.build(spec.priors, spec.n_states)
         for name, dims in spec.emission.dims.items():
             variables[name] = spec.priors[name].build(name, dims)
+        if spec.emission.offsets:
+            precision = offsets.precision(spec.rows, spec.emission.kind)
+            variables |= offsets.build(spec.priors["offset_scale"], precision)
         derived = spec.emission.derive(variables, len(feature), pt)
         for name, value in derived.items():
             pm.Deterministic(name, value, dims=spec.emission.derived[name])
@@ -117,10 +123,11 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
     from bayesphase.model.likelihood import hmm_logp
 
     rows, emission, transition = spec.rows, spec.emission, spec.transition
-    names = list(variables)
+    names = [name for name in variables if name != "offset_scale"]
 
     def logp(value: Any, _row: Any, *parameters: Any) -> Any:
         named = dict(zip(names, parameters, strict=True))
+        value = value - offsets.of_rows(named, rows)
         log_emission = emission.log_density(value, rows, named, pt)
         log_emission = pt.specify_shape(log_emission, (len(rows.values), None))
         potentials = transition.log_potentials(named, pt)
@@ -132,7 +139,7 @@ def _observe(spec: Spec, variables: Mapping[str, Any]) -> None:
         return draw_rows(spec, named, rng)[1]
 
     # one letter per dim, as NumPy's generalised ufuncs write their signatures
-    letters = {"state": "k", "state_next": "k", "feature": "d", "pair": "p"}
+    letters = {"state": "k", "state_next": "k", "feature": "d", "pair": "p", "run": "r"}
     signature = ",".join(f"({','.join(letters[dim] for dim in spec.dims[name])})" for name in names)
     # the number of rows is a parameter's length because PyMC infers the shape of a draw from those
     pm.CustomDist(

@@ -22,8 +22,9 @@ from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.linear import Linear
 from bayesphase.model.lines import Family, Plain
+from bayesphase.model.offset_density import OffsetDensity
 from bayesphase.model.passes import expect
-from bayesphase.model.spec import Spec
+from bayesphase.model.spec import Spec, default_priors
 
 _RATE, _BEND = 2, 3  # places among the coordinates of an emission that has them
 # which of these moves with the coordinate of which other
@@ -178,14 +179,14 @@ class DirectDensity:
         )
 
 
-Density = DirectDensity | FullDensity
+Density = DirectDensity | FullDensity | OffsetDensity
 
 
 def direct_density(spec: Spec) -> Density | None:
     """Return the density of this model, or None where only PyMC knows it."""
     if type(spec.emission) not in EMISSIONS.values():
         return None
-    defaults = {**spec.transition.priors(spec.n_states), **spec.emission.priors(spec.rows)}
+    defaults = default_priors(spec.transition, spec.emission, spec.rows, spec.n_states)
     for name, default in defaults.items():
         prior = spec.priors[name]
         if prior.distribution != default.distribution:
@@ -194,4 +195,6 @@ def direct_density(spec: Spec) -> Density | None:
             return None
     if isinstance(spec.emission, FullGaussian):
         return FullDensity(spec)
+    if spec.emission.offsets:
+        return OffsetDensity(spec)
     return DirectDensity(spec)

@@ -65,6 +65,7 @@ class _Tailed(Linear):
     df: float | None = 4.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_df(self.df)
 
     @property
@@ -81,6 +82,16 @@ class Gaussian(_Levels):
     The default priors are set by location and spread of the data: means anywhere within a few
     spreads, scales inverse-gamma, which keeps a state that holds few or equal checkpoints from
     collapsing to a scale of 0.
+
+    Parameters
+    ----------
+    offsets : bool
+        Whether each run has a level of its own in each feature: the features of run r are those of
+        this model plus `offset` (run, feature), which is Normal(0, offset_scale[feature]). Runs
+        that go through the same phases at slightly different levels then need no phases of their
+        own. `offset_scale` (feature) is half-normal by default, with half the spread of the data,
+        and tends to 0 where runs do not differ. Means and offsets are told apart by the prior of
+        the latter alone. Nothing is lost but time: a fit takes several times as long.
     """
 
     name: ClassVar[str] = "gaussian"
@@ -112,6 +123,8 @@ class StudentT(_Tailed, _Levels):
 
     Parameters
     ----------
+    offsets : bool
+        As of `Gaussian`.
     df : float
         Degrees of freedom; positive.
     """
@@ -165,6 +178,8 @@ class RandomWalk(_Changes):
 
     Parameters
     ----------
+    offsets : bool
+        Must be False: changes do not show where a run lies.
     df : float or None
         Degrees of freedom of the innovations e; None for normal ones.
     """
@@ -172,6 +187,14 @@ class RandomWalk(_Changes):
     name: ClassVar[str] = "random_walk"
     kind: ClassVar[int] = WALK
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"drift": _STATE_FEATURE, "scale": _STATE_FEATURE}
+
+    def __post_init__(self) -> None:  # noqa: D105
+        super().__post_init__()
+        if self.offsets:
+            raise ValueError(
+                "a random walk has no offsets: it models changes, which are the same at any level, "
+                "so that runs at other levels need no more phases"
+            )
 
     def series(self, rows: Rows) -> Series:
         """Return the changes of the features."""
@@ -199,6 +222,9 @@ class AutoRegressive(_Changes):
 
     Parameters
     ----------
+    offsets : bool
+        As of `Gaussian`: the levels of a run are those of the phases plus its offset. Not with
+        ``differences=1``.
     df : float or None
         Degrees of freedom of Student-t innovations; None for normal ones.
     differences : {0, 1}
@@ -217,6 +243,11 @@ class AutoRegressive(_Changes):
         super().__post_init__()
         if self.differences not in (0, 1):
             raise ValueError(f"differences must be 0 or 1, got {self.differences!r}")
+        if self.offsets and self.differences:
+            raise ValueError(
+                "differences=1 goes without offsets: it models speeds, which are the same at any "
+                "level"
+            )
 
     def _moving(self, values: Any, rows: Rows) -> tuple[Any, Lag]:
         """Return what goes back to its level, and how it lags."""
@@ -265,6 +296,9 @@ class QuadraticDrift(_Changes):
 
     Parameters
     ----------
+    offsets : bool
+        As of `Gaussian`: the law of motion is about where the feature is from the offset of its
+        run, y - offset, so that runs may slow down at different levels in one phase.
     df : float or None
         Degrees of freedom of the innovations e; None for normal ones.
     """

@@ -19,11 +19,13 @@ Parameters = Mapping[str, Any]
 class Emission(ABC):
     """Base of all families: dataclasses whose fields are the options that users give.
 
+    `kind` is what features vary about, a level or a kind of line, see `lines`.
     `dims` are the dims of the variables that are sampled, in the order of the parameters, and
     `derived` those of what `derive` makes of them for the user.
     """
 
     name: ClassVar[str]
+    kind: ClassVar[int]
     dims: ClassVar[dict[str, tuple[str, ...]]]
     derived: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -31,6 +33,11 @@ class Emission(ABC):
     def tails(self) -> float | None:
         """Degrees of freedom of the innovations, None where they are normal."""
         return None
+
+    @property
+    def offsets(self) -> bool:
+        """Whether each run has levels of its own, see `offsets`; some have it as a field."""
+        return False
 
     @abstractmethod
     def priors(self, rows: Rows) -> dict[str, Prior]:
@@ -43,6 +50,10 @@ class Emission(ABC):
     @abstractmethod
     def lines(self, parameters: Parameters, observed: Any) -> Any:
         """Return what the methods of `observed` take of the parameters."""
+
+    def at(self, parameters: Parameters, observed: Any) -> Any:
+        """Return `observed` without the offsets of runs, where the parameters have any."""
+        return observed
 
     @abstractmethod
     def maximise(

@@ -17,6 +17,7 @@ from bayesphase.model.paths import draw_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.sampling import SAMPLERS, sample, sample_direct
 from bayesphase.model.spec import Emission, Transition, record, specify
+from bayesphase.model.target import offset_variables
 from bayesphase.model.tree import as_tree, posterior_of
 
 # chains start this far from the mode, in standard deviations of one checkpoint: far enough to
@@ -85,12 +86,13 @@ def fit(
           and rates of an emission are per `step_unit` optimiser steps, an attribute of the tree;
           in continuous time also `rates` (state, state_next), per optimiser step, and
           `transition_probs` are those of the median gap between checkpoints, the attribute `gap`
-          of the variable;
+          of the variable; where the emission has offsets, also `offset_scale` (feature) and
+          `offset` (run, feature);
         - `paths`: `state` (chain, draw, run, step), one path per draw, drawn jointly, and
           `most_likely` (run, step), the path of the largest posterior-mean log density; -1 where a
           run has no checkpoint;
         - `log_likelihood`: `run_log_likelihood` (chain, draw, run), nats, of features and known
-          states;
+          states; an offset of the run is integrated over its prior, as a new run's would be;
         - `sample_stats`, also with `label_ambiguity` (chain, draw), see `bayesphase.diagnose`;
         - `restarts`: `log_density` (restart) of the modes found before sampling, nats, up to a
           constant, where the priors are of families that only PyMC knows under the default ones;
@@ -166,14 +168,18 @@ def fit(
         else:
             model = build_from(spec, features["feature"].values)
 
+            of_runs = offset_variables(spec, best)
+
             def start(rng: np.random.Generator) -> dict[str, np.ndarray]:
                 return {
                     **spec.emission.jitter(rng, best, _JITTER),
                     **spec.transition.jitter(rng, best, _JITTER),
+                    **of_runs,
                 }
 
             sampled = sample(model, start=start, sampler=sampler, **settings)
-        posterior = posterior_of(spec, sampled, features["feature"].values)
+        labels = {dim: features[dim].values for dim in ("run", "feature")}
+        posterior = posterior_of(spec, sampled, labels)
         paths = draw_paths(spec, posterior, seed=seeds[2], cores=cores)
     tree = as_tree(features, spec, paths, sampled["sample_stats"].to_dataset(), modes, numbers)
     tree["restarts"].attrs = {

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import log_ndtr, ndtri_exp, stdtr
 
+from bayesphase.model import offsets
 from bayesphase.model.lanes import Layout
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.series import turns
@@ -96,7 +97,12 @@ def log_predicted_states(spec: Spec, draws: list[dict[str, np.ndarray]]) -> np.n
     with np.errstate(divide="ignore"):  # a probability may be 0
         potentials = [spec.transition.log_potentials(named, np) for named in draws]
     emission, rows = spec.emission, spec.rows
-    log_emission = np.stack([emission.log_density(rows.values, rows, named, np) for named in draws])
+    log_emission = np.stack(
+        [
+            emission.log_density(offsets.without(rows, named).values, rows, named, np)
+            for named in draws
+        ]
+    )
     log_transition, log_initial = (np.stack(parts) for parts in zip(*potentials, strict=True))
     ruled_out = np.zeros((len(rows.values), spec.n_states), bool)
     if spec.known_states is not None:
@@ -148,7 +154,8 @@ def _tails(spec: Spec, named: dict[str, np.ndarray], log_weights: np.ndarray) ->
     """Logarithms of both tails (tail, row, feature) under one draw."""
     emission, rows = spec.emission, spec.rows
     by_state = tuple(named[name][None] for name in emission.dims)
-    deviation, scale, known = emission.innovations(rows.values, rows, by_state, np)
+    values = offsets.without(rows, named).values
+    deviation, scale, known = emission.innovations(values, rows, by_state, np)
     z = deviation / scale
     near = np.minimum(_log_cdf(-np.abs(z), emission.tails), -np.log(2.0))
     far = np.log1p(-np.exp(near))

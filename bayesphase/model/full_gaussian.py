@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bayesphase.model.family import Emission, Parameters
+from bayesphase.model.lines import LEVEL
 from bayesphase.model.maximise import LOCATION_SPREADS
 from bayesphase.model.observed import Tabled
 from bayesphase.model.passes import Expectation
@@ -50,6 +51,7 @@ class FullGaussian(Emission):
     eta: float = 2.0
 
     name: ClassVar[str] = "full_gaussian"
+    kind: ClassVar[int] = LEVEL
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "mean": _STATE_FEATURE,
         "scale": _STATE_FEATURE,

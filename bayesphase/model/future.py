@@ -114,11 +114,16 @@ class Future:
         ahead : DataArray (chain, draw, origin, run)
             Of the block of each run, given what is known of the run; 0 where there is none.
         """
-        both = self._stretches(
-            flat_posterior(fitted),
-            np.stack([self._starts, self._cuts]),
-            np.stack([self._cuts, self._stops]),
-        )
+        ends = self._starts, self._cuts, self._stops
+        drawn = flat_posterior(fitted)
+        if "offset" in drawn:
+            runs = self._features.indexes["run"].get_indexer(fitted["posterior"]["run"].values)
+            drawn["offset"] = self._of_all_runs(drawn["offset"], runs)
+        both = self._stretches(drawn, np.stack(ends[:2]), np.stack(ends[1:]))
+        if "offset" in drawn:  # nothing is known here of runs that are not in the fit
+            absent = np.isnan(drawn["offset"][0]).any(axis=1)
+            some = np.stack([self._cuts > self._starts, self._stops > self._cuts])
+            both[:, some & absent] = np.nan
         chain_draw = {dim: fitted["posterior"][dim] for dim in ("chain", "draw")}
         sizes = [len(coordinate) for coordinate in chain_draw.values()]
         known, ahead = (
@@ -129,7 +134,7 @@ class Future:
             )
             for i in range(2)
         )
-        return known.sum("run"), ahead
+        return known.sum("run", skipna=False), ahead
 
     def log_predictive(
         self, at: int, run: int, without: xr.DataTree, *, random_seed: int
@@ -140,10 +145,25 @@ class Future:
         """
         more = self.fit_to(at, random_seed=random_seed, block_of=run)
         block = self._cuts[at, [run]], self._stops[at, [run]]
-        return log_ratio(without, more, lambda drawn: self._stretches(drawn, *block)[:, 0])
+
+        def added(drawn: Mapping[str, np.ndarray]) -> np.ndarray:
+            if "offset" in drawn:
+                every = self._of_all_runs(drawn["offset"], np.flatnonzero(self._known[at]))
+                drawn = {**drawn, "offset": every}
+            return self._stretches(drawn, *block)[:, 0]
+
+        return log_ratio(without, more, added)
+
+    def _of_all_runs(self, offset: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """Offsets (draw, run, feature) of all runs from those of some; NaN for the others."""
+        every = np.full((len(offset), self._features.sizes["run"], offset.shape[2]), np.nan)
+        every[:, runs] = offset
+        return every
 
     def _stretches(
         self, parameters: Mapping[str, np.ndarray], starts: np.ndarray, stops: np.ndarray
     ) -> np.ndarray:
         cores = self._settings.get("cores")
+        if "offset" in parameters:
+            parameters = {**parameters, "offset": np.nan_to_num(parameters["offset"])}
         return likelihood_of_stretches(self._spec, parameters, starts, stops, cores=cores)

@@ -47,6 +47,8 @@ def log_predictive(without: xr.DataTree, with_it: xr.DataTree, run: str) -> tupl
     As in `log_ratio`.
     """
     spec = recorded(with_it)
+    if spec.emission.offsets:  # the fit without the run has no offset of it
+        return _log_ratio_apart(without, with_it)
     features = with_it["observed_data"].to_dataset()["features"]
     rows = rows_of(features.sel(run=[run]), units_of=spec.rows)
     return log_ratio(
@@ -91,6 +93,23 @@ def log_ratio(without: xr.DataTree, with_it: xr.DataTree, added: _Added) -> tupl
     above = _log_constants(_coordinates(density, with_it), all_data, rng)
     below = _log_constants(_coordinates(density, without), fewer, rng)
     value = above - below
+    return float(value.mean()), float(np.abs(value[0] - value[1]) / 2)
+
+
+def _log_ratio_apart(without: xr.DataTree, with_it: xr.DataTree) -> tuple[float, float]:
+    """Do what `log_ratio` does for fits whose parameters are not the same ones."""
+    rng = np.random.default_rng(0)
+    logs = []
+    for fitted in (with_it, without):
+        density = direct_density(recorded(fitted))
+        if density is None:
+            return np.nan, np.nan
+
+        def target(u: np.ndarray, density: Density = density) -> np.ndarray:
+            return np.array([density(point)[0] for point in u])
+
+        logs.append(_log_constants(_coordinates(density, fitted), target, rng))
+    value = logs[0] - logs[1]
     return float(value.mean()), float(np.abs(value[0] - value[1]) / 2)
 
 

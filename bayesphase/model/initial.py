@@ -17,6 +17,7 @@ from bayesphase.model.checks import check_count
 from bayesphase.model.family import Emission
 from bayesphase.model.numbering import numbered
 from bayesphase.model.observed import Observed
+from bayesphase.model.offset_search import RunLevels, levels_of_runs
 from bayesphase.model.rows import Rows
 
 # partitions tried for each one that is climbed to the top, and the steps taken from each
@@ -57,7 +58,8 @@ def starting_points(
     found so often that another would never be seen otherwise. `cores` (all by default) is how many
     climbs are made at a time. `rows` are laid out for `transition`, a chain as `transitions`
     describes it. Where it has states to spare (`transition.spare`), partitions have any number of
-    parts up to `n_states`, and the most promising of each number are climbed.
+    parts up to `n_states`, and the most promising of each number are climbed. Where runs have
+    offsets, half of the partitions are of runs brought to one level.
 
     Raises
     ------
@@ -68,13 +70,16 @@ def starting_points(
     observed = emission.observe(rows)
     looks = _looks(observed)
     spare = transition.spare
+    levels = levels_of_runs(observed) if emission.offsets else None
     climbs = []
     for attempt in range(TRIED_PER_RESTART * n_restarts):
         by_look = attempt % 2 == 0
         n_parts = 1 + attempt // 2 % n_states if spare else n_states
-        states = _by_look(looks, n_parts, rng) if by_look else _by_time(rows, n_parts, rng)
+        offset = None if levels is None else levels * (attempt // 3 % 2)
+        seen = looks if offset is None or observed.series.gap.size else looks - offset[rows.run]
+        states = _by_look(seen, n_parts, rng) if by_look else _by_time(rows, n_parts, rng)
         states = numbered(states, rows, transition, n_states)
-        climbs.append(_Climb(observed, states, n_states, emission, transition))
+        climbs.append(_Climb(observed, states, n_states, emission, transition, offset))
         climbs[-1].n_parts = n_parts
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
@@ -144,12 +149,18 @@ class _Climb:
         n_states: int,
         emission: Emission,
         transition: Any,
+        offset: np.ndarray | None = None,
     ) -> None:
         self._observed, self._emission, self._transition = observed, emission, transition
-        self._expected = observed.sum_up(np.eye(n_states)[states])
+        self._levels = None if offset is None else RunLevels(observed, emission, offset)
+        self._expected = self._here.sum_up(np.eye(n_states)[states])
         self._parameters: dict[str, np.ndarray] = {}
         self.n_parts = n_states
         self.log_density = -np.inf
+
+    @property
+    def _here(self) -> Observed:
+        return self._observed if self._levels is None else self._levels.here
 
     def run(self, max_steps: int, *, tolerance: float = 1e-3) -> "_Climb":
         """Climb until a step gains less than `tolerance` nats."""
@@ -162,9 +173,13 @@ class _Climb:
             )
             parameters = {**transition, **emission}
             potentials = self._transition.log_potentials(parameters, np)
+            if self._levels is not None:
+                parameters = self._levels.improve(parameters, potentials)
             lines = self._emission.lines(parameters, observed)
-            self._expected = observed.expect(lines, potentials)
+            self._expected = self._here.expect(lines, potentials)
             log_density = self._expected.log_likelihood.sum() + emission_prior + transition_prior
+            if self._levels is not None:
+                log_density += self._levels.log_prior
             gained = log_density - self.log_density
             self.log_density = float(log_density)
             self._parameters = parameters
@@ -174,4 +189,5 @@ class _Climb:
 
     def start(self) -> Start:
         """Return where the climb is."""
-        return Start(self.log_density, self._parameters)
+        levels = {} if self._levels is None else self._levels.parameters()
+        return Start(self.log_density, {**self._parameters, **levels})

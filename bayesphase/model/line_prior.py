@@ -1,17 +1,29 @@
-"""The variables of an emission in unconstrained coordinates, and their prior."""
+"""The variables of an emission in unconstrained coordinates: their prior, and its gradient."""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
 
+from bayesphase.model.innovations import Sums
 from bayesphase.model.linear import Linear
-from bayesphase.model.lines import curvature
+from bayesphase.model.lines import curvature, lines_of, pull_back
 from bayesphase.model.passes import Expectation
 from bayesphase.model.priors import Prior, parameter
 from bayesphase.model.rows import Rows
 
 Parameters = Mapping[str, np.ndarray]
+
+
+class LinePoint(NamedTuple):
+    """A point: what `lines` of scaled features are made of, all (state, feature), and the lines."""
+
+    location: np.ndarray
+    scale: np.ndarray
+    rate: np.ndarray
+    bend: np.ndarray
+    lines: Any
 
 
 class LinePrior:
@@ -69,6 +81,36 @@ class LinePrior:
                 for name, positive in self.emission.positive.items()
             ]
         )
+
+    def at(self, x: np.ndarray) -> LinePoint:
+        """Read coordinates."""
+        location, scale, rate, bend = self.emission.scaled(self.parameters(x), self.observed.series)
+        lines = lines_of(self.observed.family, location, scale, rate, bend)
+        return LinePoint(location, scale, rate, bend, lines)
+
+    def value_and_slope(
+        self, x: np.ndarray, point: LinePoint, sums: Sums
+    ) -> tuple[float, np.ndarray]:
+        """Log density (nats) of the prior, Jacobians and all constants included.
+
+        Also returns the gradient of the log posterior in the coordinates, given the `sums` of the
+        features at this point.
+        """
+        slopes = pull_back(self.observed.family, sums, point.lines, point.location, point.rate)
+        deviation = (point.location - self.location_mu) / self.location_sigma
+        ratio = self.scale_beta / point.scale
+        value = self.constant - np.sum(0.5 * deviation**2 + ratio + self.scale_alpha * x[1])
+        slope = np.empty(self.shape)
+        slope[0] = (slopes[0] - deviation / self.location_sigma) / self.observed.series.spread
+        slope[1] = slopes[1] + ratio - self.scale_alpha
+        # bends are of the features as they are, and slopes of scaled ones
+        rest = [(self.rate_mu, self.rate_sigma, slopes[2])]
+        rest += [(self.bend_mu, self.bend_sigma, slopes[3] * self.observed.series.spread)]
+        for i, (mu, sigma, pull) in enumerate(rest[: len(x) - 2], start=2):
+            deviation = (x[i] - mu) / sigma
+            value -= 0.5 * np.sum(deviation**2)
+            slope[i] = pull - deviation / sigma
+        return float(value), slope
 
     def spreads(
         self, parameters: Parameters, expected: Expectation

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bayesphase.model.by_run import run_of_columns, shifted
 from bayesphase.model.family import Emission, Parameters
 from bayesphase.model.innovations import arrange, log_norm
 from bayesphase.model.lines import LEVEL, Family, Plain, lines_of
@@ -23,13 +24,24 @@ class Linear(Emission):
 
     A family says what `kind` of line, and in `dims` what its variables are called: the first is the
     location of the line, the second its scale and the third, if there is one, its rate.
+
+    Parameters
+    ----------
+    offsets : bool
+        Whether each run has a level of its own in each feature, see `offsets`.
     """
+
+    offsets: bool = False
 
     kind: ClassVar[int]
 
     # inverse-gamma prior of the scale: its shape, and its scale in units of `_size`
     _shape: ClassVar[float] = 1.0
     _unit: ClassVar[float] = 0.1
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not isinstance(self.offsets, bool):
+            raise TypeError(f"offsets must be True or False, got {self.offsets!r}")
 
     @property
     def positive(self) -> dict[str, bool]:
@@ -54,7 +66,8 @@ class Linear(Emission):
         df = self.tails or 0.0
         plain = self.kind == LEVEL and not df
         family = Plain(gaps) if plain else Family(gaps, self.kind, df, log_norm(df))
-        return Lined(series, data, family)
+        run_of = run_of_columns(data.place, rows.layout) if self.offsets else None
+        return Lined(series, data, family, run_of)
 
     def priors(self, rows: Rows) -> dict[str, Prior]:
         """Give the default priors for these data."""
@@ -79,6 +92,13 @@ class Linear(Emission):
     def lines(self, parameters: Parameters, observed: Lined) -> Any:
         """Return the lines of the scaled features, for the kernels."""
         return lines_of(observed.family, *self.scaled(parameters, observed.series))
+
+    def at(self, parameters: Parameters, observed: Lined) -> Lined:
+        """Return `observed` without the offsets of runs, where the parameters have any."""
+        if observed.run_of is None or "offset" not in parameters:
+            return observed
+        shift = parameters["offset"] / observed.series.spread
+        return observed._replace(data=shifted(observed.data, shift, observed.run_of))
 
     def maximise(
         self, observed: Lined, expected: Expectation, current: Parameters | None = None

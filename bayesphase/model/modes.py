@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from bayesphase.model import offsets
 from bayesphase.model.decoding import viterbi
 from bayesphase.model.initial import Start
 from bayesphase.model.spec import Spec
@@ -34,7 +35,8 @@ def number_modes(starts: list[Start], spec: Spec) -> list[int]:
 
 def _path(start: Start, spec: Spec) -> np.ndarray:
     """Most probable path (row)."""
-    log_emission = spec.emission.log_density(spec.rows.values, spec.rows, start.parameters, np)
+    values = offsets.without(spec.rows, start.parameters).values
+    log_emission = spec.emission.log_density(values, spec.rows, start.parameters, np)
     with np.errstate(divide="ignore"):  # a probability may have underflowed to 0
         log_transition, log_initial = spec.transition.log_potentials(start.parameters, np)
     return viterbi(log_emission, log_transition, log_initial, spec.rows.layout)

@@ -65,11 +65,15 @@ class Observed(Protocol):
 
 
 class Lined(NamedTuple):
-    """Features that vary about lines: what is modelled of rows, also as the kernels want it."""
+    """Features that vary about lines: what is modelled of rows, also as the kernels want it.
+
+    `run_of` (column) says which run a column of `data` is of, where runs have offsets.
+    """
 
     series: Series
     data: Data
     family: Plain | Family
+    run_of: np.ndarray | None = None
 
     @property
     def unit(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayesphase.model.decoding import viterbi
 from bayesphase.model.observed import Observed
+from bayesphase.model.offset_integral import log_integral
 from bayesphase.model.relabel import permutations, rename
 from bayesphase.model.spec import Spec
 
@@ -60,9 +61,13 @@ def draw_paths(
 
     def one(draw: int) -> None:
         parameters = {name: values[draw] for name, values in flat.items()}
-        lines, potentials = at_parameters(spec, observed, parameters)
-        uniforms = np.random.default_rng(seeds[draw]).random(len(rows.values))
-        observed.draw_paths(lines, potentials, uniforms, states[draw], log_likelihood[draw])
+        here, lines, potentials = at_parameters(spec, observed, parameters)
+        rng = np.random.default_rng(seeds[draw])
+        uniforms = rng.random(len(rows.values))
+        here.draw_paths(lines, potentials, uniforms, states[draw], log_likelihood[draw])
+        if spec.emission.offsets:
+            scale, near = parameters["offset_scale"], parameters["offset"]
+            log_likelihood[draw] = log_integral(observed, lines, potentials, scale, rng, near=near)
 
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         list(pool.map(one, range(n_draws)))
@@ -104,11 +109,12 @@ def _renumber(
 
 def at_parameters(
     spec: Spec, observed: Observed, parameters: Mapping[str, np.ndarray]
-) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
-    """Lines of the scaled features and log-potentials, as the kernels take them."""
+) -> tuple[Observed, Any, tuple[np.ndarray, np.ndarray]]:
+    """Rows without offsets of runs, lines of the scaled features and log-potentials."""
     with np.errstate(divide="ignore"):  # a probability may have underflowed to 0
         potentials = spec.transition.log_potentials(parameters, np)
-    return spec.emission.lines(parameters, observed), potentials
+    emission = spec.emission
+    return emission.at(parameters, observed), emission.lines(parameters, observed), potentials
 
 
 def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -122,8 +128,8 @@ def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray])
     sums: list[Any] = [0.0, 0.0, 0.0]
     for draw in chosen:
         parameters = {name: values[draw] for name, values in flat.items()}
-        lines, potentials = at_parameters(spec, observed, parameters)
-        one = observed.log_emission(lines), *potentials
+        here, lines, potentials = at_parameters(spec, observed, parameters)
+        one = here.log_emission(lines), *potentials
         sums = [total + more for total, more in zip(sums, one, strict=True)]
     emission, transition, initial = (total / len(chosen) for total in sums)
     return viterbi(emission, transition, initial, spec.rows.layout)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayesphase.model.checks import check_count
 from bayesphase.model.observed import Observed
+from bayesphase.model.offset_integral import log_integral
 from bayesphase.model.paths import at_parameters
 from bayesphase.model.rows import Rows, rows_of
 from bayesphase.model.spec import Spec, recorded
@@ -64,8 +65,8 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     observed = spec.emission.observe(rows)
     unit = observed.unit
 
-    def one(draw: int, lines: Any, potentials: Any) -> None:
-        by_row = observed.leave_one_out(lines, potentials)
+    def one(draw: int, here: Observed, lines: Any, potentials: Any) -> None:
+        by_row = here.leave_one_out(lines, potentials)
         flat[draw, rows.run, rows.step] = by_row - unit
 
     _under_each_draw(spec, observed, flat_posterior(fit), one, cores)
@@ -98,7 +99,8 @@ def run_log_likelihood(
     Returns
     -------
     DataArray (chain, draw, run)
-        In nats. For the runs of the fit it is `fit["log_likelihood"]`.
+        In nats. For the runs of the fit it is `fit["log_likelihood"]`, up to a small Monte Carlo
+        error where runs have offsets: these are integrated over their prior.
 
     Raises
     ------
@@ -139,7 +141,8 @@ def likelihood_of_rows(
         Says what the model is; its own rows play no part.
     rows : Rows
     parameters : mapping
-        The model's variables, with dims (draw, ...).
+        The model's variables, with dims (draw, ...). Offsets of runs play no part: those of these
+        runs are integrated over their prior.
     cores : int or None
         Threads to share the draws out over; all cores by default.
 
@@ -154,11 +157,18 @@ def likelihood_of_rows(
     observed = spec.emission.observe(rows)
     unit = np.add.reduceat(observed.unit, rows.layout.starts)
     any_numbers = np.full(len(rows.values), 0.5)
+    scale = parameters.get("offset_scale")
+    # these runs may be others than those of the draws
+    parameters = {name: values for name, values in parameters.items() if name != "offset"}
 
-    def one(draw: int, lines: Any, potentials: Any) -> None:
+    def one(draw: int, here: Observed, lines: Any, potentials: Any) -> None:
+        if scale is not None:
+            rng = np.random.default_rng(draw)
+            densities[draw] = log_integral(here, lines, potentials, scale[draw], rng)
+            return
         # of the kernels that return log-likelihoods this does the least beside
         states = np.empty(len(rows.values), np.int8)
-        observed.draw_paths(lines, potentials, any_numbers, states, densities[draw])
+        here.draw_paths(lines, potentials, any_numbers, states, densities[draw])
 
     _under_each_draw(spec, observed, parameters, one, cores)
     return densities - unit
@@ -194,9 +204,9 @@ def likelihood_of_stretches(
     some = stops > starts
     ends = np.stack([starts[some], stops[some]], axis=-1).ravel()
 
-    def one(draw: int, lines: Any, potentials: Any) -> None:
+    def one(draw: int, here: Observed, lines: Any, potentials: Any) -> None:
         # the last stretch ends before a row that does not count
-        by_row = np.append(observed.one_step(lines, potentials) - unit, 0.0)
+        by_row = np.append(here.one_step(lines, potentials) - unit, 0.0)
         densities[draw][some] = np.add.reduceat(by_row, ends)[::2]
 
     _under_each_draw(spec, observed, parameters, one, cores)
@@ -253,12 +263,12 @@ def _under_each_draw(
     spec: Spec,
     observed: Observed,
     parameters: Mapping[str, np.ndarray],
-    one: Callable[[int, Any, Any], None],
+    one: Callable[[int, Observed, Any, Any], None],
     cores: int | None,
 ) -> None:
-    """Call `one(draw, lines, potentials)` for all draws of the parameters (draw, ...), in threads.
+    """Call `one(draw, here, lines, potentials)` for all draws of the parameters, in threads.
 
-    The last two are what `at_parameters` makes of a draw.
+    The last three are what `at_parameters` makes of a draw.
     """
 
     def each(draw: int) -> None:

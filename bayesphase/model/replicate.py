@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xarray as xr
 
+from bayesphase.model import offsets
 from bayesphase.model.checks import check_seed
 from bayesphase.model.decoding import sample_paths
 from bayesphase.model.emissions import QuadraticDrift
@@ -114,7 +115,8 @@ def draw_rows(
     else:  # given what is known, also of later checkpoints
         nothing = np.zeros((len(rows.values), spec.n_states))
         states, _ = sample_paths(nothing, log_transition, log_initial, rows.layout, rng=rng)
-    return states, spec.emission.sample(rng, states, parameters, rows)
+    drawn = spec.emission.sample(rng, states, parameters, offsets.without(rows, parameters))
+    return states, drawn + offsets.of_rows(parameters, rows) * rows.observed
 
 
 def _stopped(spec: Spec, values: np.ndarray) -> np.ndarray:
@@ -139,7 +141,8 @@ def _on_the_grid(
     """Lay out states (row), features (row, feature) and their residuals as the data are."""
     rows = spec.rows
     with np.errstate(invalid="ignore"):  # of infinite features
-        residual = spec.emission.residuals(rows._replace(values=values), states, named)
+        own = offsets.without(rows._replace(values=values), named)
+        residual = spec.emission.residuals(own, states, named)
     grid = np.full((2, *features.shape), np.nan)
     grid[:, rows.run, rows.step] = (
         np.where(rows.observed, values, np.nan),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import xarray as xr
 
+from bayesphase.model import offsets
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.family import Emission
 from bayesphase.model.known import aligned, anchor
@@ -41,7 +42,8 @@ class Spec(NamedTuple):
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Dims of the model's variables by name, in the order of the parameters."""
-        return {**self.transition.dims, **self.emission.dims}
+        of_runs = offsets.DIMS if self.emission.offsets else {}
+        return {**self.transition.dims, **self.emission.dims, **of_runs}
 
     @property
     def variables(self) -> dict[str, tuple[str, ...]]:
@@ -70,8 +72,14 @@ def specify(
     if known_states is not None:
         known_states = aligned(known_states, features, n_states)
         chain, rows = anchor(chain, known_states, rows, features, n_states)
-    defaults = {**chain.priors(n_states), **emission.priors(rows)}
+    defaults = default_priors(chain, emission, rows, n_states)
     return Spec(rows, n_states, emission, chain, choose(defaults, priors), structure, known_states)
+
+
+def default_priors(chain: Any, emission: Emission, rows: Rows, n_states: int) -> dict[str, Prior]:
+    """Give the default priors of all free variables that have one of their own."""
+    of_runs = offsets.priors(rows) if emission.offsets else {}
+    return {**chain.priors(n_states), **emission.priors(rows), **of_runs}
 
 
 def record(spec: Spec) -> dict[str, Any]:

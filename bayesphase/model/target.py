@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.model import offsets
 from bayesphase.model.density import direct_density
 from bayesphase.model.spec import Spec
 
@@ -158,7 +159,17 @@ class Target:
 def free_variables(spec: Spec, parameters: Parameters) -> dict[str, np.ndarray]:
     """Values of what PyMC's model samples."""
     emission = {name: parameters[name] for name in spec.emission.dims}
-    return {**spec.transition.free(parameters), **emission}
+    of_runs = offset_variables(spec, parameters)
+    return {**spec.transition.free(parameters), **emission, **of_runs}
+
+
+def offset_variables(spec: Spec, parameters: Parameters) -> dict[str, np.ndarray]:
+    """Values of what PyMC's model samples of the offsets of runs, if there are any."""
+    if not spec.emission.offsets:
+        return {}
+    offset, scale = parameters["offset"], parameters["offset_scale"]
+    precision = offsets.precision(spec.rows, spec.emission.kind)
+    return {"offset_scale": scale, "offset_unit": offsets.to_unit(offset, scale, precision)}
 
 
 def _pymc_parts(spec: Spec, feature: np.ndarray) -> tuple[Any, ...]:

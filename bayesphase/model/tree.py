@@ -1,16 +1,23 @@
 """The DataTree of a fit: groups, dims and attributes of what was sampled."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
+from bayesphase.model import offsets
 from bayesphase.model.initial import Start
 from bayesphase.model.paths import Paths
 from bayesphase.model.spec import Spec
 
 
-def posterior_of(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Dataset:
-    """Parameters with the model's dims, whatever the sampler called them."""
+def posterior_of(spec: Spec, sampled: xr.DataTree, labels: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Parameters with the model's dims, whatever the sampler called them.
+
+    `labels` are those of runs and features.
+    """
     drawn = sampled["posterior"].to_dataset().transpose("chain", "draw", ...)
+    feature = labels["feature"]
     state, attrs = np.arange(spec.n_states), spec.transition.attrs
     values = {name: drawn[name].values for name in spec.dims}
     values |= spec.emission.derive(values, len(feature), np)
@@ -26,6 +33,7 @@ def posterior_of(spec: Spec, sampled: xr.DataTree, feature: np.ndarray) -> xr.Da
             "state_next": state,
             "feature": feature,
             **spec.emission.coords(feature),
+            **({"run": labels["run"]} if spec.emission.offsets else {}),
         },
     )
 
@@ -95,9 +103,11 @@ def _residuals(features: xr.DataArray, spec: Spec, paths: Paths) -> xr.DataArray
     """Standardized innovations on the most likely path, at the posterior mean of the parameters."""
     means = {
         name: paths.posterior[name].mean(("chain", "draw")).transpose(*dims).values
-        for name, dims in spec.emission.dims.items()
+        for name, dims in spec.dims.items()
+        if name not in spec.transition.dims
     }
-    by_row = spec.emission.residuals(spec.rows, paths.most_likely, means)
+    rows = offsets.without(spec.rows, means)
+    by_row = spec.emission.residuals(rows, paths.most_likely, means)
     standardized = features.copy(data=np.full(features.shape, np.nan))
     standardized.values[spec.rows.run, spec.rows.step] = by_row
     standardized.attrs = {"long_name": "standardized residual", "units": "1"}

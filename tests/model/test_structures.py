@@ -209,8 +209,9 @@ def test_em_never_goes_down(structure, anchored):
             smoothed.state_probs[rows.layout.starts].sum(axis=0),
             named,
         )
-    # the M-step of shared weights is no exact one
-    assert np.diff(densities).min() > (-0.01 if chain.spare else -1e-9)
+    changes = np.diff(densities)
+    # the M-step of shared weights climbs another density, in which the weights are summed out
+    assert abs(changes[-1]) < 1e-6 if chain.spare else changes.min() > -1e-9
     assert densities[-1] - densities[0] > 0.01
 
 
