@@ -44,7 +44,7 @@ class Frame(NamedTuple):
     shear: np.ndarray
 
 
-class LinePoint(NamedTuple):
+class Point(NamedTuple):
     """A point: what `lines` of scaled features are made of, all (state, feature)."""
 
     location: np.ndarray
@@ -80,7 +80,7 @@ def read(u: Any, n_states: int, n_features: int, frame: Any, priors: Any) -> Any
                     x += frame.shear[2 * size + own] * u[at + 2 * size]
                     bend[k, d] = x * spread[d]
             at += 1
-    return LinePoint(place, scale, rate, bend)
+    return Point(place, scale, rate, bend)
 
 
 @inlined
