@@ -339,6 +339,7 @@ def test_a_saved_fit_knows_its_offsets(several, tmp_path):
     assert np.abs(run_log_likelihood - known).mean() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Do not trust this evidence")
 def test_without_room_for_offsets_it_is_the_pooled_model():
     """In density, by the evidence, and with a prior that fits let fall to the pooled model."""
