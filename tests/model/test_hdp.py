@@ -27,8 +27,11 @@ def sampled_states(spec, emission, *, draws, random_seed):
     )
     density = direct_density(spec).around({**chain, **emission})
     sampled = sample_direct(density, draws=draws, tune=300, random_seed=random_seed, **QUICK)
-    features = [f"feature-{d}" for d in range(spec.rows.values.shape[1])]
-    posterior = posterior_of(spec, sampled, np.array(features))
+    labels = {
+        "run": np.arange(len(spec.rows.layout.lengths)),
+        "feature": np.array([f"feature-{d}" for d in range(spec.rows.values.shape[1])]),
+    }
+    posterior = posterior_of(spec, sampled, labels)
     paths = draw_paths(spec, posterior, seed=np.random.SeedSequence(random_seed), cores=1)
     return paths.states, paths.posterior
 
