@@ -335,7 +335,7 @@ def test_a_saved_fit_knows_its_offsets(several, tmp_path):
     assert recorded(again).emission == Gaussian(offsets=True)
     run_log_likelihood = bp.run_log_likelihood(again.isel(draw=slice(20)), several[0])
     known = again["log_likelihood"]["run_log_likelihood"].isel(draw=slice(20))
-    # two Monte Carlo estimates, a few of which climb to another offset, where the run is less likely
+    # two Monte Carlo estimates, a few of which climb to an offset that fits less well
     apart = np.abs(run_log_likelihood - known)
     assert apart.median() < 0.1
     assert (apart > 1.0).mean() < 0.02
