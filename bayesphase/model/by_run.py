@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from bayesphase.model.forward_backward import backward, most_rows, new_group
+from bayesphase.model.forward_backward import most_rows, new_group
 from bayesphase.model.innovations import _NOTHING, Constants, Data, add_up, finish, new_sums
 from bayesphase.model.lanes import Layout
-from bayesphase.model.log_space import smooth_run
-from bayesphase.model.passes import Expectation, _filter, _put, _take_run
+from bayesphase.model.passes import Expectation, smooth
 from bayesphase.model.potentials import scaled
 from bayesphase.model.simd import LANES, OPTIONS, aligned, fill, inner, kernel, load, store
 
@@ -91,15 +90,7 @@ def expect_by_run(data: Any, lines: Any, run_of: Any, log_transition: Any, log_i
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
-        group = _filter(index, data, lines, potentials, room, log_likelihood)
-        backward(index, n_rows, group, potentials, layout, expected)
-        for run in together:
-            if not np.isfinite(log_likelihood[run]):
-                by_row, place = _take_run(run, data, first, n_rows, lines, group)
-                gaps = layout.gap_index[layout.starts[run] : layout.starts[run] + place.size]
-                probs = np.empty(by_row.shape)
-                log_likelihood[run] = smooth_run(by_row, potentials, gaps, probs, expected[run])
-                _put(probs, place, group)
+        group = smooth(index, data, lines, potentials, room, log_likelihood, expected)
         add_up(data, first, n_rows, lines, group.probs, sums)
         n_full = LANES * layout.lengths[together[-1]] if together.shape[0] == LANES else 0
         out = (slope, precision)

@@ -76,6 +76,35 @@ def _filter(
     return group
 
 
+@inner
+def smooth(
+    index: int,
+    data: Any,
+    lines: Any,
+    potentials: Any,
+    room: Any,
+    log_likelihood: Any,
+    expected: Any,
+) -> Any:
+    """Find the states' probabilities, which are returned as a `Group`, of a group of runs.
+
+    Writes into `log_likelihood` (run) and adds to `expected` (run, gap, state, state).
+    """
+    layout = data.layout
+    together = layout.by_length[LANES * index : LANES * (index + 1)]
+    first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+    group = _filter(index, data, lines, potentials, room, log_likelihood)
+    backward(index, n_rows, group, potentials, layout, expected)
+    for run in together:
+        if not np.isfinite(log_likelihood[run]):
+            by_row, place = _take_run(run, data, first, n_rows, lines, group)
+            gaps = layout.gap_index[layout.starts[run] : layout.starts[run] + place.size]
+            probs = np.empty(by_row.shape)
+            log_likelihood[run] = smooth_run(by_row, potentials, gaps, probs, expected[run])
+            _put(probs, place, group)
+    return group
+
+
 @kernel
 def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
     """Log-likelihood and expectations at the given parameters.
@@ -105,15 +134,7 @@ def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
         first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
-        group = _filter(index, data, lines, potentials, room, log_likelihood)
-        backward(index, n_rows, group, potentials, layout, expected)
-        for run in together:
-            if not np.isfinite(log_likelihood[run]):
-                by_row, place = _take_run(run, data, first, n_rows, lines, group)
-                gaps = layout.gap_index[layout.starts[run] : layout.starts[run] + place.size]
-                probs = np.empty(by_row.shape)
-                log_likelihood[run] = smooth_run(by_row, potentials, gaps, probs, expected[run])
-                _put(probs, place, group)
+        group = smooth(index, data, lines, potentials, room, log_likelihood, expected)
         add_up(data, first, n_rows, lines, group.probs, sums)
         for k in range(n_states):
             for row in range(together.shape[0]):
