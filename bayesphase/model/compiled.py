@@ -29,7 +29,7 @@ from bayesphase.model.innovations import Data
 from bayesphase.model.lanes import Layout
 from bayesphase.model.lines import Family, Plain, lines_of, pull_back
 from bayesphase.model.passes import expect
-from bayesphase.model.simd import LANES, aligned, inlined
+from bayesphase.model.simd import LANES, Quick, aligned, inlined
 
 # What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
 # every number, flat and in the order of their names here, after a head: the length of the block,
@@ -239,7 +239,7 @@ _COPY = types.int64(_COUNT, _COUNT, _POINTER, _POINTER, types.voidptr)
 @cache
 def compiled(*, plain: bool, kind: str) -> Any:
     """Compile what the sampler calls for the density, or load it; for every model of its kind."""
-    return cfunc(_EVALUATE, cache=True, error_model="numpy")(_VERSIONS[plain, kind])
+    return cfunc(_EVALUATE, cache=True, error_model="numpy", pipeline_class=Quick)(_VERSIONS[plain, kind])
 
 
 @cache
