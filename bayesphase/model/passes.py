@@ -22,7 +22,7 @@ from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, one_step_run, smooth_run
 from bayesphase.model.one_step import one_step_group
 from bayesphase.model.potentials import scaled
-from bayesphase.model.simd import LANES, inner, kernel
+from bayesphase.model.simd import LANES, inlined, kernel
 
 
 class Expectation(NamedTuple):
@@ -38,7 +38,7 @@ class Expectation(NamedTuple):
     transitions: np.ndarray
 
 
-@inner
+@inlined
 def _take_run(run: int, data: Any, first: int, n_rows: int, lines: Any, group: Any) -> Any:
     """One run out of its group: its log-emission (t, state), and where its rows are (t)."""
     rows, weight = group.rows, group.weight
@@ -54,7 +54,7 @@ def _take_run(run: int, data: Any, first: int, n_rows: int, lines: Any, group: A
     return by_row, place
 
 
-@inner
+@inlined
 def _put(probs: Any, place: Any, group: Any) -> None:
     """Put probabilities (t, state) of one run where its rows are in the group."""
     target = group.probs
@@ -63,7 +63,7 @@ def _put(probs: Any, place: Any, group: Any) -> None:
             target[k, place[t]] = probs[t, k]
 
 
-@inner
+@inlined
 def _filter(
     index: int, data: Any, lines: Any, potentials: Any, room: Any, log_likelihood: Any
 ) -> Any:
@@ -76,7 +76,7 @@ def _filter(
     return group
 
 
-@inner
+@inlined
 def smooth(
     index: int,
     data: Any,
