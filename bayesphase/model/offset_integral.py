@@ -3,9 +3,12 @@
 Given the parameters, a run that is left out, or new, has any offset that the prior of offsets
 allows. The integral over it, one number for each feature, is found by importance sampling: from a
 Student-t distribution about the offset that fits best, as wide as the offset would be known if the
-states were (which is exact, up to the tails, where it is clear what state the run is in). The climb
-to that offset starts in one place: for a few draws in a thousand it ends at an offset that fits
-less well, and the likelihood is too low.
+states were (which is exact, up to the tails, where it is clear what state the run is in).
+
+Where nothing is known about that offset, a run may look as if it were in another state at another
+offset. The search then climbs twice: from 0, and from where it ends if states are at first hard to
+tell apart and become clearer by and by, as in annealing (Ueda & Nakano 1998,
+doi:10.1016/S0893-6080(97)00133-0). The better of the two ends counts.
 """
 
 from typing import Any
@@ -22,6 +25,8 @@ _DF = 10.0
 _PAIRS = 4
 # steps towards the best offset, until none is longer than this share of its standard deviation
 _STEPS, _SHORT = 50, 0.05
+# states are blurred by scales that are so many times as wide, one after the other
+_BLURS = (8.0, 4.0, 2.0)
 
 
 def log_integral(
@@ -45,20 +50,23 @@ def log_integral(
     rng : Generator
         Its numbers decide about a small error only.
     near : ndarray (run, feature), optional
-        Offsets that may be near the best; 0 by default.
+        Offsets that are near the best, if such are known.
     """
     spread = observed.series.spread
     scale = offset_scale / spread
     n_runs, n_features = len(observed.data.layout.lengths), len(spread)
-    centre = np.zeros((n_runs, n_features)) if near is None else near / spread
-    for _ in range(_STEPS):
-        data = shifted(observed.data, centre, observed.run_of)
-        _, slope, precision = expect_by_run(data, lines, observed.run_of, *potentials)
-        precision = precision + scale**-2.0
-        step = (slope - centre / scale**2) / precision
-        centre = centre + step
-        if np.max(np.abs(step) * np.sqrt(precision)) < _SHORT:
-            break
+    if near is not None:
+        centre, precision, _ = _climb(observed, lines, potentials, scale, near / spread)
+    else:
+        none = blurred = np.zeros((n_runs, n_features))
+        for blur in _BLURS:
+            wider = lines._replace(scale=lines.scale * blur)
+            blurred = _climb(observed, wider, potentials, scale, blurred)[0]
+        ends = [_climb(observed, lines, potentials, scale, start) for start in (none, blurred)]
+        centre, precision, best = ends[0]
+        better = ends[1][2] > best
+        centre = np.where(better[:, None], ends[1][0], centre)
+        precision = np.where(better[:, None], ends[1][1], precision)
     away = rng.standard_normal((_PAIRS, n_runs, n_features))
     away /= np.sqrt(rng.chisquare(_DF, (_PAIRS, n_runs, 1)) / _DF)
     log_proposal = _log_student(np.sum(away**2, axis=2), n_features)
@@ -71,6 +79,30 @@ def log_integral(
             data = shifted(observed.data, offset, observed.run_of)
             logs[side, pair] = log_likelihood(data, lines, potentials) + prior.sum(axis=1)
     return logsumexp(logs - log_proposal, axis=(0, 1)) - np.log(2.0 * _PAIRS)
+
+
+def _climb(
+    observed: Any,
+    lines: Any,
+    potentials: tuple[np.ndarray, np.ndarray],
+    scale: np.ndarray,
+    centre: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Climb from offsets (run, feature) to better ones, by EM.
+
+    Returns them, their precisions (run, feature) if the states were known, and the log densities
+    (run) of features and offset one step before, where that of the offset lacks a constant.
+    """
+    for _ in range(_STEPS):
+        data = shifted(observed.data, centre, observed.run_of)
+        expected, slope, precision = expect_by_run(data, lines, observed.run_of, *potentials)
+        height = expected.log_likelihood - 0.5 * np.sum((centre / scale) ** 2, axis=1)
+        precision = precision + scale**-2.0
+        step = (slope - centre / scale**2) / precision
+        centre = centre + step
+        if np.max(np.abs(step) * np.sqrt(precision)) < _SHORT:
+            break
+    return centre, precision, height
 
 
 def log_likelihood(data: Data, lines: Any, potentials: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -274,7 +274,7 @@ def several():
     features, offset = _levels(n_runs=8)
     fits = {
         (with_offsets, k): bp.fit(
-            features, k, emission=Gaussian(offsets=with_offsets), random_seed=1, draws=500,
+            features, k, emission=Gaussian(offsets=with_offsets), random_seed=1, draws=250,
             progressbar=False,
         )
         for with_offsets in (False, True)
@@ -335,10 +335,10 @@ def test_a_saved_fit_knows_its_offsets(several, tmp_path):
     assert recorded(again).emission == Gaussian(offsets=True)
     run_log_likelihood = bp.run_log_likelihood(again.isel(draw=slice(20)), several[0])
     known = again["log_likelihood"]["run_log_likelihood"].isel(draw=slice(20))
-    # two Monte Carlo estimates, a few of which climb to an offset that fits less well
+    # two Monte Carlo estimates, of which only one knows an offset that is near the best
     apart = np.abs(run_log_likelihood - known)
-    assert apart.median() < 0.1
-    assert (apart > 1.0).mean() < 0.02
+    assert apart.mean() < 0.1
+    assert apart.max() < 1.0
 
 
 @pytest.mark.slow
