@@ -239,7 +239,8 @@ _COPY = types.int64(_COUNT, _COUNT, _POINTER, _POINTER, types.voidptr)
 @cache
 def compiled(*, plain: bool, kind: str) -> Any:
     """Compile what the sampler calls for the density, or load it; for every model of its kind."""
-    return cfunc(_EVALUATE, cache=True, error_model="numpy", pipeline_class=Quick)(_VERSIONS[plain, kind])
+    evaluate = _VERSIONS[plain, kind]
+    return cfunc(_EVALUATE, cache=True, error_model="numpy", pipeline_class=Quick)(evaluate)
 
 
 @cache

@@ -44,7 +44,7 @@ class Quick(Compiler):
     does not change. With vectors written out that gains nothing, and takes twice as long.
     """
 
-    def compile_extra(self, func: Any) -> Any:
+    def compile_extra(self, func: Any) -> Any:  # noqa: D102
         usual, config.OPT = config.OPT, min(config.OPT, 2)  # under the lock of all compilation
         try:
             return super().compile_extra(func)

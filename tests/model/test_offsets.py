@@ -274,7 +274,7 @@ def several():
     features, offset = _levels(n_runs=8)
     fits = {
         (with_offsets, k): bp.fit(
-            features, k, emission=Gaussian(offsets=with_offsets), random_seed=1, draws=250,
+            features, k, emission=Gaussian(offsets=with_offsets), random_seed=1, draws=500,
             progressbar=False,
         )
         for with_offsets in (False, True)
@@ -337,7 +337,7 @@ def test_a_saved_fit_knows_its_offsets(several, tmp_path):
     known = again["log_likelihood"]["run_log_likelihood"].isel(draw=slice(20))
     # two Monte Carlo estimates, of which only one knows an offset that is near the best
     apart = np.abs(run_log_likelihood - known)
-    assert apart.mean() < 0.1
+    assert apart.mean() < 0.2
     assert apart.max() < 1.0
 
 
