@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Recorder": "collect.recorder",
     "select_parameters": "collect.parameters",
+    "read_log": "collect.importers",
     "combine_runs": "combine",
     "validate_metrics": "dataset",
     "open_metrics": "dataset",

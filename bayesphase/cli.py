@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +59,51 @@ def demo(
         run_demo(Console(), data=data or SHIPPED, output=output, random_seed=seed)
     except (OSError, TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A log, or a folder of logs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Metrics file to write, .nc or .zarr.")
+    ],
+    format: Annotated[  # the option is called so
+        str | None,
+        typer.Option(
+            help="table, lightning, wandb, trainer_state, tensorboard, mlflow or published "
+            "[default: what the names of the files say]."
+        ),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="Column of steps in a table.")] = None,
+    run: Annotated[str | None, typer.Option(help="Column of runs in a table.")] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="LOGGED=VARIABLE, such as ce=train_loss; may be given several times."),
+    ] = None,
+) -> None:
+    """Make a metrics file of what other tools logged."""
+    from bayesphase import read_log, save_metrics
+    from bayesphase._storage import require_writable
+
+    names = dict(pair.rpartition("=")[::2] for pair in name or ())
+    try:
+        require_writable(output)
+        if "" in names:
+            raise ValueError(f"--name is {' '.join(name or ())}, expected LOGGED=VARIABLE")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            ds = read_log(path, format=format, step=step, run=run, names=names)
+        save_metrics(ds, output)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    for warning in said:
+        typer.echo(f"Warning: {warning.message}", err=True)
+    sizes = f"{ds.sizes['run']} runs, {ds.sizes['step']} steps, {len(ds.data_vars)} metrics"
+    typer.echo(f"{ds.attrs['log_format']}: {sizes} in {output}")
+    for skipped in json.loads(ds.attrs["skipped"]):
+        typer.echo(f"left out {skipped['count']}: {skipped['what']} ({skipped['where'][0]}, ...)")
+    for variable, repeated in json.loads(ds.attrs["duplicates"]).items():
+        typer.echo(f"{variable}: {repeated['count']} values were replaced by a later one")
 
 
 @train_app.command()
