@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # PyTorch is only for recording and training; on the newest Pythons the pinned build may be large,
 # so EXTRAS=test leaves it out: its tests are then skipped.
-EXTRAS ?= test,torch
+EXTRAS ?= test,torch,trainers
 
 .PHONY: demo test slow lint notebooks benchmarks clean
 

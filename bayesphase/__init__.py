@@ -73,13 +73,20 @@ _HOME = {
     "plot_visited_counts": "plots",
 }
 
+# Classes that are made from one of another library, which need not be there: not in `__all__`.
+_WITH_A_TRAINER = {
+    "HFRecorder": "collect.callbacks.huggingface",
+    "LightningRecorder": "collect.callbacks.lightning",
+}
+
 __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    home = _HOME.get(name) or _WITH_A_TRAINER.get(name)
+    if home is None:
         raise AttributeError(f"module 'bayesphase' has no attribute {name!r}")
-    return getattr(import_module(f"bayesphase.{_HOME[name]}"), name)
+    return getattr(import_module(f"bayesphase.{home}"), name)
 
 
 def __dir__() -> list[str]:

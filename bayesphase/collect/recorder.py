@@ -132,6 +132,48 @@ class Recorder:
         row["nonfinite_count"] = float(count_nonfinite([*matrices, *biases]))
         self._log.append(row)
 
+    def amend(self, **values: float | None) -> None:
+        """Add values to the last record, for those that come later, as a validation loss may.
+
+        Parameters
+        ----------
+        **values : float
+            As in `record`. A value that is there already is replaced.
+
+        Raises
+        ------
+        TypeError
+            If a value is not a number.
+        ValueError
+            If nothing was recorded yet, or a value has a name that `record` does not take.
+        """
+        self._log.amend(values)
+
+    def rewind(self, step: int) -> None:
+        """Drop all records after a step: training goes on from a checkpoint before them.
+
+        Parameters
+        ----------
+        step : int
+            Optimiser steps at the checkpoint; the record of this step stays.
+
+        Warns
+        -----
+        UserWarning
+            If there are records after `step`.
+        """
+        self._log.rewind(step)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes for the Dataset; changed ones are written with the next record."""
+        return self._log.attrs
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last record, None if there is none."""
+        return self._log.rows[-1]["step"] if self._log.rows else None
+
     def dataset(self) -> xr.Dataset:
         """Return what was recorded so far.
 

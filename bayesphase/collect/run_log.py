@@ -124,6 +124,24 @@ class RunLog:
     def append(self, row: dict[str, Any]) -> None:
         """Keep a row, and write the file if that is due."""
         self.rows.append(row)
+        self._write_if_due()
+
+    def amend(self, values: dict[str, Any]) -> None:
+        """Put more values into the last row, and write the file if that is due."""
+        if not self.rows:
+            raise ValueError("nothing was recorded yet: call record(step) first")
+        for name in values:
+            _check_name(name)
+        row = self.rows[-1]
+        row |= {name: _number(name, value) for name, value in values.items() if value is not None}
+        self._write_if_due()
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after a step, saying so."""
+        if self.rows and self.rows[-1]["step"] > step:
+            self._drop_from(step + 1)
+
+    def _write_if_due(self) -> None:
         self.unwritten += 1
         start = time.perf_counter()
         if self.path is None or start < self.next_write:
@@ -134,7 +152,7 @@ class RunLog:
             warnings.warn(
                 f"could not write {self.path} ({error}); the records are kept in memory, and "
                 "writing is tried again at the next one",
-                stacklevel=3,
+                stacklevel=4,
             )
         now = time.perf_counter()
         if self.warm:  # the first write also loads libraries, and says nothing of the next

@@ -1,8 +1,9 @@
 """Files of one checkpoint each, as the published code of arXiv:2308.09543 writes them.
 
 ``epoch20.json``, ``step20.json``, ``stats_step20`` or ``stats_20_losses`` hold the metrics of each
-weight matrix, in lists by kind (``w``, or ``k``, ``q``, ``v``, ``in_proj``, ...), each entry ``{layer: metrics}``, ``{layer: [metrics of each head]}``, or the metrics themselves;
-``w_all`` and ``b_all`` are the moments of all weights and biases, pooled.
+weight matrix, in lists by kind (``w``, or ``k``, ``q``, ``v``, ``in_proj``, ...). An entry is
+``{layer: metrics}``, ``{layer: [metrics of each head]}``, or the metrics themselves. ``w_all`` and
+``b_all`` are the moments of all weights and of all biases, pooled.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ class _Lines:
         self.last = ""
 
     def __iter__(self) -> Iterator[str]:
-        for self.last in self._lines:
-            yield self.last.removeprefix("\ufeff")
+        for line in self._lines:
+            self.last = line
+            yield line.removeprefix("\ufeff")
 
 
 def _separated(path: Path) -> Table:

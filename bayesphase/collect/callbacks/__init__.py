@@ -1,0 +1,1 @@
+"""Recorders that trainers call: each module here needs the library of its trainer."""
