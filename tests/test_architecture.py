@@ -33,6 +33,10 @@ MAY_USE = {
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {
     "torch": {"collect", "tasks"},
+    "transformers": {"collect"},
+    "lightning": {"collect"},
+    "tensorboard": {"collect"},
+    "pyarrow": {"collect"},
     "pymc": {"model"},
     "pytensor": {"model"},
     "nutpie": {"model"},
@@ -47,6 +51,8 @@ ONLY_IN = {
 }
 # A network is a class and needs torch to be defined; nothing imports this module but to train it.
 TORCH_AT_THE_TOP = {"tasks/modular_addition.py"}
+# A callback is a class of a trainer's; nothing imports these but to train with that.
+WITH_A_TRAINER = {"collect/callbacks/huggingface.py", "collect/callbacks/lightning.py"}
 UNSAFE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 
@@ -144,6 +150,13 @@ def test_torch_is_imported_when_it_is_needed() -> None:
     assert at_the_top == TORCH_AT_THE_TOP
 
 
+def test_libraries_that_need_not_be_there_are_imported_when_they_are_needed() -> None:
+    optional = {"accelerate", "lightning", "pyarrow", "pytorch_lightning"}
+    optional |= {"tensorboard", "transformers"}
+    at_the_top = {module for module in MODULES if optional & imported_at_the_top(module)}
+    assert at_the_top == WITH_A_TRAINER
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_pickled(module: str) -> None:
     assert not {name.split(".")[0] for name in imported(tree(module))} & UNSAFE
@@ -188,7 +201,7 @@ def test_all_but_training_works_without_torch() -> None:
     names = [
         ".".join(["bayesphase", *Path(module).with_suffix("").parts]).removesuffix(".__init__")
         for module in MODULES
-        if module not in TORCH_AT_THE_TOP
+        if module not in TORCH_AT_THE_TOP | WITH_A_TRAINER
     ]
     code = (
         "import sys\n"

@@ -61,6 +61,39 @@ def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     assert "training needs PyTorch, install bayesphase[torch]" in " ".join(result.output.split())
 
 
+def test_import(tmp_path: Path) -> None:
+    log = tmp_path / "seed 1.csv"
+    log.write_text("t,ce,note\n0,2.5,hi\n5,2.0,\n5,1.0,\n9,1")
+    path = tmp_path / "m.zarr"
+    result = invoke("import", log, "-o", path, "--step", "t", "--name", "ce=train_loss")
+    assert result.exit_code == 0, result.output
+    assert f"table: 1 runs, 2 steps, 1 metrics in {path}" in result.output
+    assert "seed 1.csv:5: the last line is cut off" in result.stderr
+    assert f"left out 1: note: text, not a number ({log}:2, ...)" in result.output
+    assert "train_loss: 1 values were replaced by a later one" in result.output
+    assert open_metrics(path)["train_loss"].values.tolist() == [[2.5, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "-o", "m.nc"], "there is no file or folder 'nothing'"),
+        (["nothing", "-o", "m.txt"], "has the suffix '.txt'"),
+        (["nothing", "-o", "m.nc", "--name", "ce"], "--name is ce, expected LOGGED=VARIABLE"),
+        (["a.csv", "-o", "m.nc"], "a.csv:2: 1 cells, expected 2 as in the header"),
+    ],
+)
+def test_wrong_arguments_of_import(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("step,loss\n1\n")
+    result = invoke("import", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not list(tmp_path.glob("m*"))
+
+
 def test_version() -> None:
     result = invoke("--version")
     assert result.exit_code == 0

@@ -376,3 +376,38 @@ def test_a_wide_selection_can_be_saved(tmp_path: Path) -> None:
         recorder.record(0)
     assert len(recorder.dataset().attrs["parameter_selection"]) > 2**16
     xr.testing.assert_identical(open_metrics(tmp_path / "m.nc"), recorder.dataset())
+
+
+def test_values_that_come_later_join_the_last_record(model: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "run.nc"
+    recorder = Recorder(model, path=path)
+    assert recorder.last_step is None
+    with pytest.raises(ValueError, match="nothing was recorded yet"):
+        recorder.amend(eval_loss=1.0)
+    recorder.record(0, train_loss=3.0)
+    recorder.record(5, train_loss=2.0)
+    recorder.amend(eval_loss=torch.tensor(1.0), train_loss=2.5, none=None)
+    assert recorder.last_step == 5
+    recorder.attrs["lr"] = 0.1
+    recorder.flush()
+    ds = open_metrics(path)
+    np.testing.assert_array_equal(ds["train_loss"], [[3, 2.5]])
+    np.testing.assert_array_equal(ds["eval_loss"], [[np.nan, 1]])
+    assert ds.attrs["lr"] == 0.1
+    assert "none" not in ds
+    with pytest.raises(ValueError, match="l1_norm is what the recorder itself calls something"):
+        recorder.amend(l1_norm=1.0)
+    with pytest.raises(TypeError, match="acc is 'high', expected one number"):
+        recorder.amend(eval_loss=7.0, acc="high")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(recorder.dataset()["eval_loss"], [[np.nan, 1]])
+
+
+def test_records_after_a_checkpoint_can_be_dropped(model: nn.Module) -> None:
+    recorder = Recorder(model)
+    for step in (0, 5, 10, 15):
+        recorder.record(step)
+    recorder.rewind(15)
+    with pytest.warns(UserWarning, match="2 records of steps 10 to 15 are replaced"):
+        recorder.rewind(7)
+    recorder.record(8)
+    assert list(recorder.dataset()["step"].values) == [0, 5, 8]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 try:
     from lightning.pytorch import Callback
 except ImportError:  # the same library under its older name
-    from pytorch_lightning import Callback
+    from pytorch_lightning import Callback  # type: ignore[assignment]
 
 from bayesphase.collect.callbacks.live import LiveRecording, checked_every
 

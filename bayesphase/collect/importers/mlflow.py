@@ -53,11 +53,11 @@ def read_metric_file(path: Path, log: Log, *, run: Path, label: str) -> None:
     for at, line, whole_line in _numbered(path):
         where = f"{path}:{at}"
         fields = line.split()
+        if not whole_line:  # MLflow ends each; two fields may be the beginning of three
+            log.lose("the last line is cut off", where)
+            return
         value = number(fields[1]) if len(fields) in (2, 3, 5) else None
         if value is None:
-            if not whole_line:
-                log.lose("the last line is cut off", where)
-                return
             raise ValueError(f"{where}: {line[:80]!r}, expected 'timestamp value step'")
         step = whole(fields[2], "step", where) if len(fields) > 2 else 0
         log.add(label, step, name, value)

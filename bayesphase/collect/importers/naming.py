@@ -51,7 +51,7 @@ def variable_names(logged: Sequence[str], names: Mapping[str, str]) -> dict[str,
     if len(set(names.values())) < len(names):
         raise ValueError(f"names gives one variable to several: {dict(names)}")
     found = dict(names)
-    for choose in (_exact, _contract, _clean):
+    for choose in (_exact, _contract, _unchanged, _clean):
         for name in logged:
             variable = choose(name)
             if name not in found and variable and variable not in found.values():
@@ -78,6 +78,10 @@ def _contract(name: str) -> str | None:
         if of_set in _SET and what in _WHAT:
             return f"{_SET[of_set]}_{_WHAT[what]}"
     return None
+
+
+def _unchanged(name: str) -> str | None:
+    return name if _clean(name) == name else None
 
 
 def _clean(name: str) -> str:

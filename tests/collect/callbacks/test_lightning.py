@@ -140,7 +140,7 @@ def test_every_so_many_optimiser_steps(tmp_path: Path) -> None:
     assert list(ds["step"].values) == [0, 2, 4, 6, 8, 9]  # three batches of two an epoch
     has = ds["eval_loss"].notnull().values[0].tolist()
     assert has == [False, False, False, True, False, True]
-    with pytest.raises(ValueError, match="every is 2.5, expected a whole number"):
+    with pytest.raises(ValueError, match=r"every is 2.5, expected a whole number"):
         LightningRecorder(path, every=2.5)  # type: ignore[arg-type]
     with pytest.raises(FileExistsError, match="continue it with mode='a'"):
         fit(tmp_path, LightningRecorder(path))
@@ -156,7 +156,7 @@ def test_resumed_from_a_checkpoint_it_goes_on_in_the_file(tmp_path: Path) -> Non
     first = (LightningRecorder(path, run="r"), saving())
     fit(tmp_path, *first, enable_checkpointing=True)
     again = (LightningRecorder(path, run="r"), saving())
-    with pytest.warns(UserWarning, match="continuing at step 7: 2 records of steps 8 to 12 are"):
+    with pytest.warns(UserWarning, match=r"continuing at step 7: 2 records of steps 8 to 12 are"):
         fit(
             tmp_path,
             *again,
