@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from bayesphase.collect.importers import mlflow
+from bayesphase.collect.importers.build import build_dataset
 from bayesphase.collect.importers.find import (
     FORMATS,
     TABLES,
@@ -116,7 +117,9 @@ def read_log(
         raise ValueError(f"{column!r} is to be a column, but {root} is no table (it is {kind})")
     log = Log()
     _READ[kind](files, root, log, step, run)
-    return log.dataset({"log_format": kind, "log_path": str(root)}, names or {})
+    ds = build_dataset(log, {"log_format": kind, "log_path": str(root)}, names or {})
+    log.warn()
+    return ds
 
 
 def _of_file(path: Path, format: str | None) -> tuple[str, list[Path]]:

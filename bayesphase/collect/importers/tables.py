@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayesphase.collect.importers.log import ALL, Log, number, whole
+from bayesphase.collect.importers.log import Log, number, whole
 from bayesphase.collect.importers.rows import Table, read_table
+from bayesphase.dataset import VARIABLES
 
 # In this order; those with the name of a trainer before those that count calls of a logger.
 _STEP = (
@@ -43,6 +44,7 @@ PUBLISHED = {
 }
 PUBLISHED_DEFINITIONS = "published code of arXiv:2308.09543"
 BESSEL = "divides by n - 1, as the published code of arXiv:2308.09543 does"
+_MATRIX = VARIABLES["l2_norm"]
 _EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 
 
@@ -150,37 +152,60 @@ def _read_row(row: dict[str, Any], columns: Columns, log: Log, label: str, where
         run = _run_label(columns.run, row[columns.run])
     if columns.epoch and not _empty(epoch := row.get(columns.epoch)):
         log.add_any(run, step, "epoch", epoch, where)
-    parameter = None if columns.parameter is None else str(row[columns.parameter] or ALL)
-    if columns.metric and columns.value:
-        if not _empty(name := row.get(columns.metric)):
-            values = {str(name): row.get(columns.value)}
-        else:
-            values = {columns.value: row.get(columns.value)}
-    for name, value in values.items():
-        _keep(name, value, columns, log, run, step, parameter, where)
+    if columns.export:
+        _read_export(values, log, step, where)
+    elif columns.metric and columns.value:
+        _read_long(row, columns, log, run, step, where)
+    else:
+        if columns.published:
+            values = {PUBLISHED.get(name, name): value for name, value in values.items()}
+        _read_wide(row, values, columns, log, run, step, where)
 
 
-def _keep(
-    name: str,
-    value: Any,
+def _read_wide(
+    row: dict[str, Any],
+    values: dict[str, Any],
     columns: Columns,
     log: Log,
     run: str,
     step: int,
-    parameter: str | None,
     where: str,
 ) -> None:
-    if columns.export and (parts := _EXPORT.fullmatch(name)):
-        if parts["bound"]:
+    place = of_run = log.place(run, step)
+    parameter = row.get(columns.parameter) if columns.parameter else None
+    if not _empty(parameter):
+        place = log.place(run, step, str(parameter))
+    for name, value in values.items():
+        # what is of a run is repeated for each of its parameters
+        if place == of_run or VARIABLES.get(name, _MATRIX).dims == ("run", "step"):
+            log.put_any(of_run, name, value, where)
+        else:
+            log.by_parameter.add(name)
+            log.put_any(place, name, value, where)
+
+
+def _read_export(values: dict[str, Any], log: Log, step: int, where: str) -> None:
+    for name, value in values.items():
+        parts = _EXPORT.fullmatch(name)
+        if parts is None or parts["bound"]:
             log.skip("lowest and highest of the values that a chart drew as one", where)
-            return
-        run, name = parts["run"], parts["metric"]
-    if columns.published:
-        name = PUBLISHED.get(name, name)
-    if parameter is not None and (found := number(value)) is not None:
-        log.add(run, step, name, found, parameter)
-    else:
+        else:
+            log.add_any(parts["run"], step, parts["metric"], value, where)
+
+
+def _read_long(
+    row: dict[str, Any], columns: Columns, log: Log, run: str, step: int, where: str
+) -> None:
+    name = str(row.get(columns.metric or "") or columns.value)
+    value = row.get(columns.value or "")
+    if _empty(value):
+        return
+    parameter = row.get(columns.parameter) if columns.parameter else None
+    found = number(value)
+    if found is None or _empty(parameter):
         log.add_any(run, step, name, value, where)
+    else:
+        log.add(run, step, name, found, str(parameter))
 
 
 def _first(columns: Sequence[str], wanted: Sequence[str]) -> str | None:

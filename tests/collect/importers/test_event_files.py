@@ -79,7 +79,7 @@ def test_a_file_that_is_cut_anywhere_gives_what_comes_before(tmp_path: Path) -> 
     for tenth in range(10):
         broken.write_bytes(data[: len(data) * tenth // 10 + 3])
         if tenth < 2:  # no more than the version of the format
-            with pytest.raises(ValueError, match="no (event of TensorBoard|numbers) in it"):
+            with pytest.raises(ValueError, match=r"no (event of TensorBoard|numbers) in it"):
                 read_log(broken)
             continue
         with pytest.warns(UserWarning, match=r"cut off or broken after \d+ events"):

@@ -240,6 +240,13 @@ def test_metrics_of_matrices(tmp_path: Path) -> None:
     ds = read_log(write(tmp_path / "a.csv", long))
     assert ds["l2_norm"].sel(run="a", step=0).to_series().to_dict() == {"w1": 3, "w2": 4}
     assert ds["train_loss"].dims == ("run", "step")
+    frame = ds.drop_vars("train_loss").to_dataframe().reset_index().to_csv(index=False)
+    wide = read_log(write(tmp_path / "wide.csv", frame))
+    xr.testing.assert_equal(wide, ds.drop_vars("train_loss"))
+    both = ds.isel(parameter=[0, 1]).to_dataframe().reset_index().to_csv(index=False)
+    both = read_log(write(tmp_path / "both.csv", both))
+    assert both["train_loss"].values.tolist() == [[1]]
+    assert attr(both, "duplicates") == {"train_loss": {"count": 1, "differing": 0}}
     one = read_log(
         write(tmp_path / "b.csv", "step,l2_norm,weight_mean\n0,3,0.1\n1,4,0.3\n2,6,0.2\n")
     )
