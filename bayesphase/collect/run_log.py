@@ -20,7 +20,9 @@ from bayesphase.dataset import COORDS, VARIABLES, check_structure, open_metrics,
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_GIVEN = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")
+GIVEN = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")
+"""Variables of the contract that are not measured here, but given."""
+
 _WRITE_SHARE = 0.05  # of the time, at most, goes into writing the file again
 
 
@@ -228,7 +230,7 @@ def _software() -> str:
 
 
 def _check_name(name: str) -> None:
-    if (name in VARIABLES and name not in _GIVEN) or name in COORDS:
+    if (name in VARIABLES and name not in GIVEN) or name in COORDS:
         raise ValueError(
             f"{name} is what the recorder itself calls something: give your value another name"
         )

@@ -166,10 +166,11 @@ class LightningRecorder(Callback):
         """
         if not self._live.running:
             return {}
-        now, before = dict(trainer.callback_metrics), self._seen
-        self._seen = now
-        return {
-            name: value
-            for name, value in now.items()
-            if name not in before or value.data_ptr() != before[name].data_ptr()
-        }
+        with self._live.timed():
+            now, before = dict(trainer.callback_metrics), self._seen
+            self._seen = now
+            return {
+                name: value
+                for name, value in now.items()
+                if name not in before or value.data_ptr() != before[name].data_ptr()
+            }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bayesphase.collect.importers.log import number
 from bayesphase.collect.importers.naming import variable_names
 from bayesphase.collect.recorder import Recorder
+from bayesphase.collect.run_log import GIVEN
 from bayesphase.dataset import VARIABLES
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from bayesphase.collect.parameters import Selection
 
-_GIVEN = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy", "nonfinite_count")
 _LOGGER = logging.getLogger("bayesphase")
 
 
@@ -94,7 +94,7 @@ class LiveRecording:
         if not keeps_file:
             return
         self._started, self._spent = time.perf_counter(), 0.0
-        with self._timed():
+        with self.timed():
             mode = "a" if step else self._mode
             self._recorder = Recorder(
                 model,
@@ -111,7 +111,7 @@ class LiveRecording:
         """Measure the network, or add to what was measured at this step already."""
         if self._recorder is None or self._model is None:
             return
-        with self._timed():
+        with self.timed():
             at, held = self._held
             given = recordable({**held, **values} if at == step else values)
             if self._recorder.last_step == step:
@@ -146,7 +146,7 @@ class LiveRecording:
         """Write the file for the last time, and log what recording took."""
         if self._recorder is None:
             return
-        with self._timed():
+        with self.timed():
             self._recorder.attrs["recording_share"] = self._share()
             if self._recorder.last_step is not None:
                 self._recorder.amend()  # so that the attribute is written
@@ -160,16 +160,17 @@ class LiveRecording:
         )
         self._recorder = self._model = None
 
-    def _share(self) -> float:
-        return self._spent / max(time.perf_counter() - self._started, 1e-9)
-
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def timed(self) -> Iterator[None]:
+        """Count what is done inside as recording."""
         start = time.perf_counter()
         try:
             yield
         finally:
             self._spent += time.perf_counter() - start
+
+    def _share(self) -> float:
+        return self._spent / max(time.perf_counter() - self._started, 1e-9)
 
 
 @contextmanager
@@ -177,9 +178,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluate without a trace: no gradients, no dropout, and the same random numbers after."""
     import torch
 
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     modes = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(devices):
             model.eval()
             yield
     finally:
@@ -196,7 +198,7 @@ def recordable(values: Mapping[str, Any]) -> dict[str, float]:
         if (as_number := number(value)) is not None:
             found[name] = as_number
     return {
-        f"logged_{name}" if name in VARIABLES and name not in _GIVEN else name: found[logged]
+        f"logged_{name}" if name in VARIABLES and name not in GIVEN else name: found[logged]
         for logged, name in variable_names(list(found), {}).items()
     }
 

@@ -135,7 +135,7 @@ class Log:
             warnings.warn(
                 f"not all of the log could be read: {self._lost[0]}{more}; all that was left out "
                 "is in the attribute 'skipped'",
-                stacklevel=4,
+                stacklevel=3,
             )
 
 

@@ -72,6 +72,6 @@ def _numbered(path: Path) -> Iterator[tuple[int, str, bool]]:
 
 def _name(run: Path) -> str:
     try:
-        return (run / _RUN_NAME).read_text(encoding="utf-8").strip() or run.name
+        return (run / _RUN_NAME).read_text(encoding="utf-8").strip() or run.absolute().name
     except (OSError, UnicodeDecodeError):
         return run.absolute().name

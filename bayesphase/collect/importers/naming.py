@@ -41,21 +41,16 @@ def variable_names(logged: Sequence[str], names: Mapping[str, str]) -> dict[str,
     Raises
     ------
     ValueError
-        If `names` has a name that was not logged, or two names for one variable.
+        If `names` has a name that was not logged, two for one variable, or a variable that the
+        contract or a file can't have.
     """
-    for name in names:
-        if name not in logged:
-            near = difflib.get_close_matches(name, logged, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"names has {name!r}, logged are {', '.join(sorted(logged))}{hint}")
-    if len(set(names.values())) < len(names):
-        raise ValueError(f"names gives one variable to several: {dict(names)}")
+    _check_given(logged, names)
     found = dict(names)
     for choose in (_exact, _contract, _unchanged, _clean):
         for name in logged:
-            variable = choose(name)
-            if name not in found and variable and variable not in found.values():
-                found[name] = variable
+            chosen = choose(name)
+            if name not in found and chosen and chosen not in found.values():
+                found[name] = chosen
     for name in logged:  # two that differ only in what can't stand in a file
         number = 2
         while name not in found:
@@ -64,6 +59,19 @@ def variable_names(logged: Sequence[str], names: Mapping[str, str]) -> dict[str,
                 found[name] = variable
             number += 1
     return {name: found[name] for name in logged}
+
+
+def _check_given(logged: Sequence[str], names: Mapping[str, str]) -> None:
+    for name in names:
+        if name not in logged:
+            near = difflib.get_close_matches(name, logged, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"names has {name!r}, logged are {', '.join(sorted(logged))}{hint}")
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"names gives one variable to several: {dict(names)}")
+    for variable in names.values():
+        if not variable or _clean(variable) != variable:
+            raise ValueError(f"names gives {variable!r}, which can't be the name of a variable")
 
 
 def _exact(name: str) -> str | None:

@@ -129,6 +129,8 @@ def _of_file(path: Path, format: str | None) -> tuple[str, list[Path]]:
             f"{path}: no log that is known by this name, say what it is with format=, one of "
             f"{', '.join(FORMATS)}"
         )
+    if found == "mlflow":
+        raise ValueError(f"{path}: values of MLflow are read by the folder of their run, give that")
     return found, [path]
 
 

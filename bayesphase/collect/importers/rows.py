@@ -103,13 +103,12 @@ def _cells(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: no text in UTF-8 ({error.reason} at byte {error.start})"
-        ) from error
+    with path.open("rb") as file:
+        for at, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}:{at}: no text in UTF-8 ({error.reason})") from error
 
 
 def _json_lines(path: Path) -> Table:

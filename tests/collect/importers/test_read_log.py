@@ -312,6 +312,9 @@ def test_formats_that_are_mixed_or_unknown(tmp_path: Path) -> None:
         read_log(tmp_path, format="neptune")
     with pytest.raises(ValueError, match=r"'t' is to be a column, but .* is no table"):
         read_log(tmp_path, format="trainer_state", step="t")
+    one = write(tmp_path / "loss", "1 2 3\n")
+    with pytest.raises(ValueError, match="MLflow are read by the folder of their run"):
+        read_log(one, format="mlflow")
     odd = write(tmp_path / "log.txt", "step,loss\n1,5\n")
     with pytest.raises(ValueError, match="no log that is known by this name, say what it is with"):
         read_log(odd)
