@@ -101,7 +101,8 @@ def import_(
     sizes = f"{ds.sizes['run']} runs, {ds.sizes['step']} steps, {len(ds.data_vars)} metrics"
     typer.echo(f"{ds.attrs['log_format']}: {sizes} in {output}")
     for skipped in json.loads(ds.attrs["skipped"]):
-        typer.echo(f"left out {skipped['count']}: {skipped['what']} ({skipped['where'][0]}, ...)")
+        more = ", ..." if skipped["count"] > 1 else ""
+        typer.echo(f"left out {skipped['count']}: {skipped['what']} ({skipped['where'][0]}{more})")
     for variable, repeated in json.loads(ds.attrs["duplicates"]).items():
         typer.echo(f"{variable}: {repeated['count']} values were replaced by a later one")
 

@@ -32,18 +32,17 @@ def files_by_format(root: Path) -> dict[str, list[Path]]:
     Links to folders are not followed. MLflow's files are found by the folders they are in, and
     nothing else is looked for below those.
     """
-    found: dict[str, list[Path]] = {}
     runs = mlflow.run_folders(root)
-    if runs:
-        found["mlflow"] = runs
+    found = {"mlflow": runs} if runs else {}
+    of_mlflow = set(runs)
+    if root in of_mlflow:
+        return found
     for folder, below, names in os.walk(root):
-        below[:] = [n for n in below if not n.startswith(".") and Path(folder, n) not in runs]
+        below[:] = [n for n in below if not n.startswith(".") and Path(folder, n) not in of_mlflow]
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path not in runs and (kind := format_of(path)):
+            if not name.startswith(".") and (kind := format_of(path)):
                 found.setdefault(kind, []).append(path)
-    if root in runs:
-        return {"mlflow": runs}
     return {kind: sorted(paths, key=lambda p: natural(str(p))) for kind, paths in found.items()}
 
 

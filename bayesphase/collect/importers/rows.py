@@ -59,7 +59,7 @@ class _Lines:
 
 def _separated(path: Path) -> Table:
     header = next(_lines(path), "")
-    if not header.strip("\ufeff\r\n "):
+    if not header.strip("\ufeff\r\n ,;\t"):
         raise ValueError(f"{path}:1: expected a line with the names of columns, found nothing")
     lines = _Lines(path)
     separator = "\t" if path.suffix.lower() == ".tsv" else max(",\t;", key=header.count)

@@ -62,6 +62,7 @@ class Columns:
     published: bool = False
     export: bool = False  # charts of wandb: columns "run - metric"
     metrics: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
 def read_table_file(path: Path, log: Log, *, label: str, step: str | None, run: str | None) -> None:
@@ -89,6 +90,8 @@ def read_table_file(path: Path, log: Log, *, label: str, step: str | None, run: 
         log.attrs["metric_definitions"] = PUBLISHED_DEFINITIONS
         log.notes |= dict.fromkeys(("singular_value_var", "weight_var", "bias_var"), BESSEL)
     log.count_in(columns.counts, str(path))
+    for name in columns.ignored:
+        log.skip(f"the column {name!r}", str(path))
     any_row = False
     for at, row in table.rows:
         any_row = True
@@ -134,6 +137,9 @@ def find_columns(
         found.parameter = "parameter"
     named = {found.step, found.epoch, found.run, found.parameter}
     found.metrics = [name for name in columns if name not in named and name]
+    found.ignored = [""] if "" in columns else []  # an index that pandas wrote
+    if found.metric:
+        found.ignored += [c for c in found.metrics if c not in (found.metric, found.value)]
     found.export = bool(found.metrics) and all(_EXPORT.fullmatch(c) for c in found.metrics)
     return found
 

@@ -206,6 +206,13 @@ def test_what_is_no_number_is_listed(tmp_path: Path) -> None:
     ]
 
 
+def test_columns_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ",step,tag,value,wall time\n0,1,loss,0.5,17\n1,2,loss,,18\n")
+    ds = read_log(path)
+    assert ds["loss"].values.tolist() == [[0.5]]
+    assert [s["what"] for s in attr(ds, "skipped")] == ["the column ''", "the column 'wall time'"]
+
+
 def test_more_is_left_out_than_can_be_listed(tmp_path: Path) -> None:
     names = [f"text {i}" for i in range(300)]
     rows = "".join(f"{i},1{',x' * 300}\n" for i in range(20))
@@ -337,6 +344,7 @@ def test_tables_of_the_published_code(tmp_path: Path) -> None:
 
 BROKEN = {
     "empty": ("a.csv", "", r"a.csv:1: expected a line with the names of columns, found nothing"),
+    "commas": ("a.csv", ",,\n", "a.csv:1: expected a line with the names of columns"),
     "blank": ("a.csv", "\n\n", "a.csv:1: expected a line with the names of columns"),
     "header": ("a.csv", "step,loss\n", "a.csv: no rows below the header"),
     "no step": ("a.csv", "loss,acc\n1,2\n", "a.csv: no column of steps among loss, acc"),
