@@ -10,11 +10,22 @@ import numpy as np
 from numba.extending import overload
 
 from bayesphase.model.forward_backward import most_rows, new_group
-from bayesphase.model.innovations import _NOTHING, Constants, Data, add_up, finish, new_sums
+from bayesphase.model.innovations import (
+    _NOTHING,
+    Constants,
+    Data,
+    Lines,
+    add_up,
+    finish,
+    new_sums,
+    rows_of_group,
+    weigh_block,
+)
 from bayesphase.model.lanes import Layout
 from bayesphase.model.passes import Expectation, smooth
+from bayesphase.model.pieces import BEFORE, BLOCK, HERE, VALUE, collect
 from bayesphase.model.potentials import scaled
-from bayesphase.model.simd import LANES, OPTIONS, aligned, fill, inner, kernel, load, store
+from bayesphase.model.simd import LANES, OPTIONS, aligned, fill, inlined, inner, kernel, load, store
 
 
 def run_of_columns(place: np.ndarray, layout: Layout) -> np.ndarray:
@@ -52,9 +63,7 @@ def shifted(data: Any, shift: Any, run_of: Any) -> Any:
             more = by[run_of[column]]
             new[at + column] -= more if complete else more * data.observed[at + column]
     values, previous = (data.values, new) if lagged else (new, data.previous)
-    return Data(
-        values, data.observed, previous, data.gap_class, data.begins, data.place, data.layout
-    )
+    return Data(values, data.observed, previous, data.begins, data.place, data.pieces, data.layout)
 
 
 @kernel
@@ -89,12 +98,11 @@ def expect_by_run(data: Any, lines: Any, run_of: Any, log_transition: Any, log_i
     room = new_group(n_states, most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
         group = smooth(index, data, lines, potentials, room, log_likelihood, expected)
-        add_up(data, first, n_rows, lines, group.probs, sums)
+        add_up(data, index, lines, group.probs, sums)
         n_full = LANES * layout.lengths[together[-1]] if together.shape[0] == LANES else 0
         out = (slope, precision)
-        _add_by_run(data, first, n_rows, n_full, lines, group.probs, run_of, out)
+        _add_by_run(data, index, n_full, lines, group.probs, run_of, out)
         for k in range(n_states):
             for row in range(together.shape[0]):
                 first_states[k] += group.probs[k, row]
@@ -106,7 +114,7 @@ def expect_by_run(data: Any, lines: Any, run_of: Any, log_transition: Any, log_i
 
 
 def _add_by_run(
-    data: Any, first: int, n_rows: int, n_full: int, lines: Any, probs: Any, run_of: Any, out: Any
+    data: Any, index: int, n_full: int, lines: Any, probs: Any, run_of: Any, out: Any
 ) -> None:
     """Add what a group of runs has to slope and precision, which are `out`.
 
@@ -117,114 +125,78 @@ def _add_by_run(
 
 @overload(_add_by_run, jit_options=OPTIONS)
 def _by_run(
-    data: Any, first: Any, n_rows: Any, n_full: Any, lines: Any, probs: Any, run_of: Any, out: Any
+    data: Any, index: Any, n_full: Any, lines: Any, probs: Any, run_of: Any, out: Any
 ) -> Any:
     def normal(
-        data: Any,
-        first: Any,
-        n_rows: Any,
-        n_full: Any,
-        lines: Any,
-        probs: Any,
-        run_of: Any,
-        out: Any,
+        data: Any, index: Any, n_full: Any, lines: Any, probs: Any, run_of: Any, out: Any
     ) -> None:
-        straight = (lines.mean, lines.mean, lines.mean, lines.scale, 0.0)
-        _add_even(data, first, n_rows, n_full, straight, probs, run_of, out)
+        mean, scale = lines.mean, lines.scale
+        mean, scale = mean.reshape((1, *mean.shape)), scale.reshape((1, *scale.shape))
+        straight = Lines(mean, mean, mean[:0], scale, 0.0, 0.0)
+        _add_pieces(data, index, n_full, straight, probs, run_of, out)
 
     def general(
-        data: Any,
-        first: Any,
-        n_rows: Any,
-        n_full: Any,
-        lines: Any,
-        probs: Any,
-        run_of: Any,
-        out: Any,
+        data: Any, index: Any, n_full: Any, lines: Any, probs: Any, run_of: Any, out: Any
     ) -> None:
-        if data.gap_class.shape[0] > 0:
-            _add_uneven(data, first, n_rows, lines, probs, run_of, out)
-        else:
-            bend = lines.bend[0] if lines.bend.shape[0] > 0 else lines.slope[0] * 0.0
-            line = (lines.intercept[0], lines.slope[0], bend, lines.scale[0], lines.df)
-            _add_even(data, first, n_rows, n_full, line, probs, run_of, out)
+        _add_pieces(data, index, n_full, lines, probs, run_of, out)
 
     return normal if lines.instance_class is Constants else general
 
 
 @inner
-def _add_even(  # noqa: C901  # as in `innovations`
-    data: Any, first: int, n_rows: int, n_full: int, line: Any, probs: Any, run_of: Any, out: Any
+def _add_pieces(
+    data: Any, index: int, n_full: int, lines: Any, probs: Any, run_of: Any, out: Any
 ) -> None:
-    """Add up where all gaps are the same, eight rows at a time."""
-    intercept, slope, bend, scale, df = line
-    lagged, complete = data.previous.shape[0] > 0, data.observed.shape[0] == 0
-    n_states, n_features = scale.shape
-    pull, weight = np.empty(LANES), np.empty(LANES)
-    for d in range(n_features):
-        sum_1, sum_2 = fill(0.0), fill(0.0)
-        for row in range(0, n_rows, LANES):
-            at = d * data.place.shape[0] + first + row
-            y, x = load(data.values, (at,)), fill(0.0)
-            if lagged:
-                x = load(data.previous, (at,))
-            part_1, part_2 = fill(0.0), fill(0.0)
+    pieces, first, n_rows = data.pieces, data.begins[index], rows_of_group(data, index)
+    n_states, n_vectors = probs.shape[0], BLOCK // LANES
+    weights = np.empty(n_states)
+    room, rows = aligned(4 * BLOCK).reshape((4, BLOCK)), np.empty(n_vectors, np.int64)
+    parts, whole = aligned(2 * BLOCK).reshape((2, BLOCK)), np.empty((2, LANES))
+    for block in range(pieces.of_group[index], pieces.of_group[index + 1]):
+        start = (block - pieces.of_group[index]) * BLOCK
+        weigh_block(probs, start, min(start + BLOCK, n_rows), weights)
+        for piece in range(pieces.of_block[block], pieces.of_block[block + 1]):
+            n, d = collect(data, first, piece, rows, room), pieces.feature[piece]
+            parts[:] = 0.0
             for k in range(n_states):
-                inverse = 1.0 / scale[k, d]
-                p = load(probs, (k, row)) * (inverse * inverse)
-                away, tilt = y - intercept[k, d], fill(1.0)
-                if lagged:
-                    away = away - x * (x * bend[k, d] + slope[k, d])
-                    tilt = fill(0.0) - (x * (2.0 * bend[k, d]) + slope[k, d])
-                if df > 0.0:
-                    z = away * inverse
-                    p = p * ((df + 1.0) / (z * z + df))
-                part_1 = part_1 + p * tilt * away
-                part_2 = part_2 + p * tilt * tilt
-            if not complete:
-                presence = load(data.observed, (at,))
-                part_1, part_2 = part_1 * presence, part_2 * presence
-            if row < n_full:
-                sum_1, sum_2 = sum_1 + part_1, sum_2 + part_2
-            else:
-                store(pull, (0,), part_1)
-                store(weight, (0,), part_2)
-                for lane in range(min(LANES, n_rows - row)):
-                    out[0][run_of[first + row + lane], d] += pull[lane]
-                    out[1][run_of[first + row + lane], d] += weight[lane]
-        if n_full > 0:
-            store(pull, (0,), sum_1)
-            store(weight, (0,), sum_2)
-            for lane in range(LANES):
-                out[0][run_of[first + lane], d] += pull[lane]
-                out[1][run_of[first + lane], d] += weight[lane]
+                if weights[k] >= _NOTHING:
+                    _pull(data, lines, pieces.gap[piece], k, d, probs, rows[:n], room, parts)
+            sum_1, sum_2 = fill(0.0), fill(0.0)
+            for i in range(n):
+                at, row = i * LANES, rows[i]
+                if row < n_full:
+                    sum_1 = sum_1 + load(parts, (0, at))
+                    sum_2 = sum_2 + load(parts, (1, at))
+                else:
+                    for lane in range(min(LANES, n_rows - row)):
+                        out[0][run_of[first + row + lane], d] += parts[0, at + lane]
+                        out[1][run_of[first + row + lane], d] += parts[1, at + lane]
+            if n_full > 0:
+                store(whole, (0, 0), sum_1)
+                store(whole, (1, 0), sum_2)
+                for lane in range(LANES):
+                    out[0][run_of[first + lane], d] += whole[0, lane]
+                    out[1][run_of[first + lane], d] += whole[1, lane]
 
 
-@inner
-def _add_uneven(
-    data: Any, first: int, n_rows: int, lines: Any, probs: Any, run_of: Any, out: Any
+@inlined
+def _pull(
+    data: Any, lines: Any, gap: int, k: int, d: int, probs: Any, rows: Any, room: Any, parts: Any
 ) -> None:
-    """Add up where gaps differ, one row at a time; there is always a previous value."""
-    n_states, n_features = lines.scale.shape[1:]
-    df, bent = lines.df, lines.bend.shape[0] > 0
-    bend, complete = 0.0, data.observed.shape[0] == 0
-    for k in range(n_states):
-        for row in range(n_rows):
-            if probs[k, row] < _NOTHING:
-                continue
-            for d in range(n_features):
-                at = d * data.place.shape[0] + first + row
-                if not complete and data.observed[at] == 0.0:
-                    continue
-                gap, x = data.gap_class[at], data.previous[at]
-                if bent:
-                    bend = lines.bend[gap, k, d]
-                away = data.values[at] - lines.intercept[gap, k, d]
-                away -= x * (lines.slope[gap, k, d] + bend * x)
-                tilt = -(lines.slope[gap, k, d] + 2.0 * bend * x)
-                inverse = 1.0 / lines.scale[gap, k, d]
-                p = probs[k, row] * inverse * inverse
-                if df > 0.0:
-                    p *= (df + 1.0) / (df + (away * inverse) ** 2)
-                out[0][run_of[first + row], d] += p * tilt * away
-                out[1][run_of[first + row], d] += p * tilt * tilt
+    """Add to slope and precision (2, row) of a piece what they are in one state."""
+    df, inverse = lines.df, 1.0 / lines.scale[gap, k, d]
+    intercept, slope = lines.intercept[gap, k, d], lines.slope[gap, k, d]
+    bend = lines.bend[gap, k, d] if lines.bend.shape[0] > 0 else 0.0
+    for i in range(rows.shape[0]):
+        at = i * LANES
+        p = load(probs, (k, rows[i])) * load(room, (HERE, at)) * (inverse * inverse)
+        away, tilt = load(room, (VALUE, at)) - intercept, fill(1.0)
+        if data.previous.shape[0] > 0:
+            x = load(room, (BEFORE, at))
+            away = away - x * (x * bend + slope)
+            tilt = fill(0.0) - (x * (2.0 * bend) + slope)
+        if df > 0.0:
+            z = away * inverse
+            p = p * ((df + 1.0) / (z * z + df))
+        store(parts, (0, at), load(parts, (0, at)) + p * tilt * away)
+        store(parts, (1, at), load(parts, (1, at)) + p * tilt * tilt)

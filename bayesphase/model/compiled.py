@@ -29,6 +29,7 @@ from bayesphase.model.innovations import Data
 from bayesphase.model.lanes import Layout
 from bayesphase.model.lines import Family, Plain, lines_of, pull_back
 from bayesphase.model.passes import expect
+from bayesphase.model.pieces import Pieces
 from bayesphase.model.simd import LANES, Quick, aligned, inlined
 
 # What the sampler calls is given one address. All arrays lie there in one block of eight bytes for
@@ -37,12 +38,13 @@ from bayesphase.model.simd import LANES, Quick, aligned, inlined
 # ends. Those that vectors are read from come first: they start with a cache line. `tails` holds
 # the degrees of freedom and the constant of the innovations.
 _ARRAYS = (
-    *("values", "observed", "previous", "gap_class", "begins", "place"),
+    *("values", "observed", "previous", "begins", "place"),
     *Layout._fields,
     *("gaps", "tails"),
     *Frame._fields,
     *Priors._fields,
     *Chain._fields,
+    *Pieces._fields,
 )
 _HEAD = 4
 
@@ -54,7 +56,7 @@ def pack(
     kind, tails = (0, np.zeros(2))
     if isinstance(family, Family):
         kind, tails = family.kind, np.array([family.df, family.log_norm])
-    arrays = [*data[:-1], *data.layout, family.gaps, tails, *frame, *priors, *chain]
+    arrays = [*data[:-2], *data.layout, family.gaps, tails, *frame, *priors, *chain, *data.pieces]
     first = -(-(_HEAD + len(_ARRAYS) + 1) // LANES) * LANES
     ends = first + np.cumsum([0, *(array.size for array in arrays)])
     block = aligned.py_func(ends[-1]).view(np.int64)
@@ -95,10 +97,18 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
     integers = carray(address, (length,), np.int64)
     begins = integers[_HEAD : _HEAD + len(_ARRAYS) + 1]
     layout = Layout(
+        _part(integers, begins, 5),
         _part(integers, begins, 6),
         _part(integers, begins, 7),
         _part(integers, begins, 8),
-        _part(integers, begins, 9),
+    )
+    pieces = Pieces(
+        _part(integers, begins, 33),
+        _part(integers, begins, 34),
+        _part(integers, begins, 35),
+        _part(integers, begins, 36),
+        _part(integers, begins, 37),
+        _part(integers, begins, 38),
     )
     data = Data(
         _part(numbers, begins, 0),
@@ -106,17 +116,18 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
         _part(numbers, begins, 2),
         _part(integers, begins, 3),
         _part(integers, begins, 4),
-        _part(integers, begins, 5),
+        pieces,
         layout,
     )
     frame = Frame(
-        _part(numbers, begins, 12),
-        _part(integers, begins, 13),
+        _part(numbers, begins, 11),
+        _part(integers, begins, 12),
+        _part(numbers, begins, 13),
         _part(numbers, begins, 14),
         _part(numbers, begins, 15),
-        _part(numbers, begins, 16),
     )
     priors = Priors(
+        _part(numbers, begins, 16),
         _part(numbers, begins, 17),
         _part(numbers, begins, 18),
         _part(numbers, begins, 19),
@@ -127,15 +138,14 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
         _part(numbers, begins, 24),
         _part(numbers, begins, 25),
         _part(numbers, begins, 26),
-        _part(numbers, begins, 27),
     )
     chain = Chain(
+        _part(integers, begins, 27),
         _part(integers, begins, 28),
         _part(integers, begins, 29),
-        _part(integers, begins, 30),
+        _part(numbers, begins, 30),
         _part(numbers, begins, 31),
         _part(numbers, begins, 32),
-        _part(numbers, begins, 33),
     )
     return _Call(
         integers[1],
@@ -143,9 +153,9 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
         frame,
         priors,
         chain,
-        _part(numbers, begins, 10),
+        _part(numbers, begins, 9),
         integers[3],
-        _part(numbers, begins, 11),
+        _part(numbers, begins, 10),
         data,
         carray(u, (n_dim,), np.float64),
         carray(gradient, (n_dim,), np.float64),

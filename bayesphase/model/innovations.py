@@ -14,9 +14,11 @@ from scipy.special import gammaln
 
 from bayesphase.model.forward_backward import padded
 from bayesphase.model.lanes import Layout, in_lane_order
+from bayesphase.model.pieces import BEFORE, BLOCK, HERE, VALUE, WEIGHT, Pieces, collect, cut
 from bayesphase.model.series import Series
 from bayesphase.model.simd import (
     LANES,
+    LN2,
     OPTIONS,
     aligned,
     fill,
@@ -25,12 +27,10 @@ from bayesphase.model.simd import (
     kernel,
     load,
     log,
+    split,
     store,
     total,
 )
-
-# rows that are summed over before the next feature: they stay in the innermost cache
-_BLOCK = 128
 
 # probabilities that all sums can do without: over a million rows they are under the rounding of 1
 _NOTHING = 1e-23
@@ -41,17 +41,17 @@ class Data(NamedTuple):
 
     They are flat, one feature after the other, which takes less time to compile, with an empty one
     at the end where their number is odd: they are added up in pairs. `observed` is empty if all
-    are there, `previous` where no density depends on it, `gap_class` where there is one gap only.
-    `begins` (group + 1) is where groups begin, `place` (row) where a row is outside, and `layout`
-    says which rows make a run.
+    are there, `previous` where no density depends on it. `begins` (group + 1) is where groups
+    begin, `place` (row) where a row is outside; `pieces` say which values vary about the same line,
+    and `layout` which rows make a run.
     """
 
     values: np.ndarray
     observed: np.ndarray
     previous: np.ndarray
-    gap_class: np.ndarray
     begins: np.ndarray
     place: np.ndarray
+    pieces: Pieces
     layout: Layout
 
 
@@ -127,9 +127,9 @@ def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
         in_order(values),
         np.zeros(0) if series.complete else in_order(series.observed.astype(np.float64)),
         previous,
-        np.zeros(0, np.int64) if len(gaps) == 1 else in_order(gap_class),
         begins,
         np.append(place, np.zeros(shape[1] - n_rows, np.int64)),
+        cut(begins, series.observed[place].T, gap_class[place].T),
         layout,
     )
     return data, gaps
@@ -138,7 +138,7 @@ def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
 def _gap_classes(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Return the different gaps (gap) of a series, and which one each value has."""
     if not series.gap.size or not series.observed.any():
-        return np.ones(1), np.zeros(0, np.int64)
+        return np.ones(1), np.zeros(series.values.shape, np.int64)
     # gaps of unobserved values must not make a class of their own
     seen = np.where(series.observed, series.gap, series.gap[series.observed][0])
     gaps, gap_class = np.unique(seen, return_inverse=True)
@@ -156,25 +156,42 @@ def log_norm(df: float) -> float:
 # does not wait for the rest.
 
 
-def log_emission(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
-    """Log density (state, row) of `n_rows` from row `first` on, and of a few after these."""
-    (_log_normal if isinstance(lines, Constants) else _log_any)(data, first, n_rows, lines, out)
+@inlined
+def rows_of_group(data: Any, index: int) -> int:
+    """Count the rows of a group."""
+    return data.begins[index + 1] - data.begins[index]
+
+
+@inlined
+def weigh_block(probs: Any, start: int, stop: int, weights: Any) -> None:
+    """Add up the probabilities of the rows of a block into `weights` (state)."""
+    for k in range(weights.shape[0]):
+        weight = fill(0.0)
+        for row in range(start, stop, LANES):
+            weight = weight + load(probs, (k, row))
+        weights[k] = total(weight)
+
+
+def log_emission(data: Any, index: int, lines: Any, out: Any) -> None:
+    """Log density (state, row) of the rows of a group, and anything for a few after these."""
+    (_log_normal if isinstance(lines, Constants) else _log_any)(data, index, lines, out)
 
 
 @overload(log_emission, jit_options=OPTIONS)
-def _log_emission(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
-    def normal(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
-        _log_normal(data, first, n_rows, lines, out)
+def _log_emission(data: Any, index: Any, lines: Any, out: Any) -> Any:
+    def normal(data: Any, index: Any, lines: Any, out: Any) -> Any:
+        _log_normal(data, index, lines, out)
 
-    def general(data: Any, first: Any, n_rows: Any, lines: Any, out: Any) -> Any:
-        _log_any(data, first, n_rows, lines, out)
+    def general(data: Any, index: Any, lines: Any, out: Any) -> Any:
+        _log_any(data, index, lines, out)
 
     return normal if lines.instance_class is Constants else general
 
 
 @kernel
-def _log_normal(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> None:
+def _log_normal(data: Any, index: int, lines: Any, out: Any) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
+    first, n_rows = data.begins[index], rows_of_group(data, index)
     mean, scale = lines.mean, lines.scale
     n_states, n_features = mean.shape
     complete = presence.shape[0] == 0
@@ -208,74 +225,87 @@ def _log_normal(data: Any, first: int, n_rows: int, lines: Any, out: Any) -> Non
             store(out, (k, row + LANES), other)
 
 
+@inner
+def _coefficients(lines: Any) -> Any:
+    """Return what `_deviation` takes, and the log of the constant factor (gap, state, feature, 5)."""
+    out, bent = np.empty((*lines.scale.shape, 5)), lines.bend.shape[0] > 0
+    for gap in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            for d in range(out.shape[2]):
+                inverse = 1.0 / lines.scale[gap, k, d]
+                out[gap, k, d, 0] = inverse
+                out[gap, k, d, 1] = lines.intercept[gap, k, d] * inverse
+                out[gap, k, d, 2] = lines.slope[gap, k, d] * inverse
+                out[gap, k, d, 3] = lines.bend[gap, k, d] * inverse if bent else 0.0
+                out[gap, k, d, 4] = lines.log_norm + np.log(inverse)
+    return out
+
+
+@inlined
+def _deviation(room: Any, at: int, line: Any) -> Any:
+    """Innovations of eight rows of a piece, from the coefficients of their line."""
+    x = load(room, (BEFORE, at))
+    return load(room, (VALUE, at)) * line[0] - line[1] - x * (x * line[3] + line[2])
+
+
 @kernel
-def _log_any(  # noqa: C901  # a call in the loop over rows costs more than the rest of it
-    data: Any, first: int, n_rows: int, lines: Any, out: Any
-) -> None:
-    values, presence, n_columns = data.values, data.observed, data.place.shape[0]
-    n_states, n_features = lines.scale.shape[1:]
-    df = lines.df
-    inverse, constant = 1.0 / lines.scale, lines.log_norm - np.log(lines.scale)
-    offset, pull, bend = lines.intercept * inverse, lines.slope * inverse, lines.bend
-    line, uneven = np.zeros((5, LANES)), data.gap_class.shape[0] > 0
-    bent = bend.shape[0] > 0
-    for row in range(0, n_rows + LANES, LANES):
+def _log_any(data: Any, index: int, lines: Any, out: Any) -> None:
+    pieces, first, n_rows = data.pieces, data.begins[index], rows_of_group(data, index)
+    df, n_states = lines.df, out.shape[0]
+    power = -0.5 * (df + 1.0)
+    coefficients = _coefficients(lines)
+    room, rows = aligned(4 * BLOCK).reshape((4, BLOCK)), np.empty(BLOCK // LANES, np.int64)
+    factors = aligned(n_states * BLOCK).reshape((n_states, BLOCK))
+    for k in range(n_states):
+        for row in range(0, n_rows + 2 * LANES, LANES):
+            store(out, (k, row), fill(0.0))
+    for block in range(pieces.of_group[index], pieces.of_group[index + 1]):
+        start = (block - pieces.of_group[index]) * BLOCK
         for k in range(n_states):
-            density = fill(0.0)
-            for d in range(n_features):
-                at = d * n_columns + first + row
-                if uneven:
-                    for lane in range(LANES):
-                        gap = data.gap_class[at + lane]
-                        line[0, lane] = inverse[gap, k, d]
-                        line[1, lane] = offset[gap, k, d]
-                        line[2, lane] = constant[gap, k, d]
-                        line[3, lane] = pull[gap, k, d]
-                        if bent:
-                            line[4, lane] = bend[gap, k, d] * inverse[gap, k, d]
-                    z = load(values, (at,)) * load(line, (0, 0)) - load(line, (1, 0))
-                    norm, reach, turn = load(line, (2, 0)), load(line, (3, 0)), load(line, (4, 0))
-                else:
-                    z = load(values, (at,)) * inverse[0, k, d] - offset[0, k, d]
-                    norm, reach = fill(constant[0, k, d]), fill(pull[0, k, d])
-                    turn = fill(bend[0, k, d] * inverse[0, k, d]) if bent else fill(0.0)
-                if data.previous.shape[0] > 0:
-                    x = load(data.previous, (at,))
-                    if bent:
-                        reach = reach + x * turn
-                    z = z - x * reach
-                if df > 0.0:
-                    part = log(z * z * (1.0 / df) + 1.0) * (-0.5 * (df + 1.0))
-                else:
-                    part = z * z * -0.5
-                part = part + norm
-                if presence.shape[0] > 0:
-                    part = part * load(presence, (at,))
-                density = density + part
-            store(out, (k, row), density)
+            for i in range(0, BLOCK, LANES):
+                store(factors, (k, i), fill(1.0))
+        for piece in range(pieces.of_block[block], pieces.of_block[block + 1]):
+            n = collect(data, first, piece, rows, room)
+            for k in range(n_states):
+                line = coefficients[pieces.gap[piece], k, pieces.feature[piece]]
+                norm = line[4]
+                for i in range(n):
+                    row, here = rows[i], load(room, (HERE, i * LANES))
+                    z = _deviation(room, i * LANES, line)
+                    if df > 0.0:
+                        # log(1 + z²/df) takes long: that of a product is taken, once for all
+                        factor = z * z * (here * (1.0 / df)) + 1.0
+                        exponent, factor = split(load(factors, (k, row - start)) * factor)
+                        store(factors, (k, row - start), factor)
+                        density = here * norm + exponent * (power * LN2)
+                    else:
+                        density = here * (z * z * -0.5 + norm)
+                    store(out, (k, row), load(out, (k, row)) + density)
+        if df > 0.0:
+            for k in range(n_states):
+                for row in range(start, min(start + BLOCK, n_rows), LANES):
+                    last = log(load(factors, (k, row - start))) * power
+                    store(out, (k, row), load(out, (k, row)) + last)
 
 
 @inner
 def new_sums(n_gaps: int, n_states: int, n_features: int) -> Any:
-    """Room for the sums (kind, gap, state, feature, lane), all 0."""
-    return np.zeros((_N_SUMS, n_gaps, n_states, n_features + n_features % 2, LANES))
+    """Room for the sums (gap, state, feature, kind, lane), all 0."""
+    return np.zeros((n_gaps, n_states, n_features + n_features % 2, _N_SUMS, LANES))
 
 
-def add_up(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
+def add_up(data: Any, index: int, lines: Any, probs: Any, sums: Any) -> None:
     """Add the rows of a group to `sums`, weighted with their `probs` (state, row)."""
     raise TypeError("for compiled code")
 
 
 @overload(add_up, jit_options=OPTIONS)
-def _add_up(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> Any:
-    def normal(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> None:
-        _add_up_normal(data, first, n_rows, probs, sums)
+def _add_up(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> Any:
+    def normal(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> None:
+        _add_up_normal(data, index, probs, sums)
 
-    def general(data: Any, first: Any, n_rows: Any, lines: Any, probs: Any, sums: Any) -> None:
-        if data.gap_class.shape[0] == 0:
-            _add_up_even(data, first, n_rows, lines, probs, sums)
-        else:
-            _add_up_any(data, first, n_rows, lines, probs, sums)
+    def general(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> None:
+        _add_up_any(data, index, lines, probs, sums)
 
     return normal if lines.instance_class is Constants else general
 
@@ -286,12 +316,13 @@ def _add(sums: Any, at: Any, more: Any) -> None:
 
 
 @inner
-def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) -> None:
+def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
     values, presence, n_columns = data.values, data.observed, data.place.shape[0]
-    n_states, n_features = sums.shape[2:4]
+    first, n_rows = data.begins[index], rows_of_group(data, index)
+    n_states, n_features = sums.shape[1:3]
     complete = presence.shape[0] == 0
-    for start in range(0, n_rows, _BLOCK):
-        stop = min(start + _BLOCK, n_rows)
+    for start in range(0, n_rows, BLOCK):
+        stop = min(start + BLOCK, n_rows)
         for k in range(n_states):
             weight = fill(0.0)
             for row in range(start, stop, LANES):
@@ -312,117 +343,88 @@ def _add_up_normal(data: Any, first: int, n_rows: int, probs: Any, sums: Any) ->
                     value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
                     square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
                     square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
-                _add(sums, (VALUES, 0, k, d, 0), value_1 + value_3)
-                _add(sums, (VALUES, 0, k, d + 1, 0), value_2 + value_4)
-                _add(sums, (SQUARES, 0, k, d, 0), square_1 + square_3)
-                _add(sums, (SQUARES, 0, k, d + 1, 0), square_2 + square_4)
+                _add(sums, (0, k, d, VALUES, 0), value_1 + value_3)
+                _add(sums, (0, k, d + 1, VALUES, 0), value_2 + value_4)
+                _add(sums, (0, k, d, SQUARES, 0), square_1 + square_3)
+                _add(sums, (0, k, d + 1, SQUARES, 0), square_2 + square_4)
             for d in range(n_features):
-                count = load(sums, (COUNTS, 0, k, d, 0))
+                count = load(sums, (0, k, d, COUNTS, 0))
                 if complete:
                     count = count + weight
                 else:
                     at = d * n_columns + first
                     for row in range(start, stop, LANES):
                         count = count + load(probs, (k, row)) * load(presence, (at + row,))
-                store(sums, (COUNTS, 0, k, d, 0), count)
-                store(sums, (WEIGHTS, 0, k, d, 0), count)
+                store(sums, (0, k, d, COUNTS, 0), count)
+                store(sums, (0, k, d, WEIGHTS, 0), count)
 
 
 @inner
-def _add_up_even(  # noqa: C901  # as above
-    data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any
-) -> None:
-    """Add up where all gaps are the same, eight rows at a time."""
-    presence, n_columns, df = data.observed, data.place.shape[0], lines.df
-    n_states, n_features = lines.scale.shape[1:]
-    lagged, complete = data.previous.shape[0] > 0, presence.shape[0] == 0
-    bent, bend = lines.bend.shape[0] > 0, 0.0
-    for k in range(n_states):
-        for d in range(n_features):
-            inverse = 1.0 / lines.scale[0, k, d]
-            intercept, slope = lines.intercept[0, k, d], lines.slope[0, k, d]
-            if bent:
-                bend = lines.bend[0, k, d]
-            count = weight = value = square = fill(0.0)
-            before = before_square = product = fill(0.0)
-            cube = fourth = square_product = fill(0.0)
-            for row in range(0, n_rows, LANES):
-                at = d * n_columns + first + row
-                p, y, x = load(probs, (k, row)), load(data.values, (at,)), fill(0.0)
-                if lagged:
-                    x = load(data.previous, (at,))
-                if not complete:
-                    p = p * load(presence, (at,))
-                count = count + p
-                if df > 0.0:
-                    z = (y - x * (slope + x * bend) - intercept) * inverse
-                    p = p * ((df + 1.0) / (z * z + df))
-                weight = weight + p
-                value, square = value + p * y, square + (p * y) * y
-                if lagged:
-                    before, before_square = before + p * x, before_square + (p * x) * x
-                    product = product + (p * x) * y
-                if bent:
-                    p = p * x * x
-                    cube, fourth = cube + p * x, fourth + (p * x) * x
-                    square_product = square_product + p * y
-            _add(sums, (COUNTS, 0, k, d, 0), count)
-            _add(sums, (WEIGHTS, 0, k, d, 0), weight)
-            _add(sums, (VALUES, 0, k, d, 0), value)
-            _add(sums, (SQUARES, 0, k, d, 0), square)
-            _add(sums, (PREVIOUS, 0, k, d, 0), before)
-            _add(sums, (PREVIOUS_SQUARES, 0, k, d, 0), before_square)
-            _add(sums, (PRODUCTS, 0, k, d, 0), product)
-            if bent:
-                _add(sums, (CUBES, 0, k, d, 0), cube)
-                _add(sums, (FOURTHS, 0, k, d, 0), fourth)
-                _add(sums, (SQUARE_PRODUCTS, 0, k, d, 0), square_product)
+def _add_up_any(data: Any, index: int, lines: Any, probs: Any, sums: Any) -> None:
+    """Add up piece by piece: products with the previous values in loops of their own.
 
-
-@inner
-def _add_up_any(data: Any, first: int, n_rows: int, lines: Any, probs: Any, sums: Any) -> None:
-    """Add up where gaps differ, one row at a time."""
-    presence, n_columns, df = data.observed, data.place.shape[0], lines.df
-    n_states, n_features = lines.scale.shape[1:]
-    bent, bend = lines.bend.shape[0] > 0, 0.0
-    for k in range(n_states):
-        for row in range(n_rows):
-            if probs[k, row] < _NOTHING:
-                continue
-            for d in range(n_features):
-                at = d * n_columns + first + row
-                p, y, x, gap = probs[k, row], data.values[at], 0.0, data.gap_class[at]
-                if data.previous.shape[0] > 0:
-                    x = data.previous[at]
-                if presence.shape[0] > 0:
-                    p *= presence[at]
-                sums[COUNTS, gap, k, d, 0] += p
+    So no loop has more sums than there are registers.
+    """
+    pieces, first, n_rows = data.pieces, data.begins[index], rows_of_group(data, index)
+    df, n_states = lines.df, probs.shape[0]
+    lagged, bent = data.previous.shape[0] > 0, lines.bend.shape[0] > 0
+    coefficients, weights = _coefficients(lines), np.empty(n_states)
+    room, rows = aligned(4 * BLOCK).reshape((4, BLOCK)), np.empty(BLOCK // LANES, np.int64)
+    for block in range(pieces.of_group[index], pieces.of_group[index + 1]):
+        start = (block - pieces.of_group[index]) * BLOCK
+        weigh_block(probs, start, min(start + BLOCK, n_rows), weights)
+        for piece in range(pieces.of_block[block], pieces.of_block[block + 1]):
+            n = collect(data, first, piece, rows, room)
+            gap, d = pieces.gap[piece], pieces.feature[piece]
+            for k in range(n_states):
+                if weights[k] < _NOTHING:
+                    continue
+                line = coefficients[gap, k, d]
+                count = weight = value = square = fill(0.0)
+                for i in range(n):
+                    p = load(probs, (k, rows[i])) * load(room, (HERE, i * LANES))
+                    y = load(room, (VALUE, i * LANES))
+                    count = count + p
+                    if df > 0.0:
+                        z = _deviation(room, i * LANES, line)
+                        p = p * ((df + 1.0) / (z * z + df))
+                    store(room, (WEIGHT, i * LANES), p)
+                    weight = weight + p
+                    value, square = value + p * y, square + (p * y) * y
+                _add(sums, (gap, k, d, COUNTS, 0), count)
+                _add(sums, (gap, k, d, WEIGHTS, 0), weight)
+                _add(sums, (gap, k, d, VALUES, 0), value)
+                _add(sums, (gap, k, d, SQUARES, 0), square)
+                if lagged:
+                    before = before_square = product = fill(0.0)
+                    for i in range(0, n * LANES, LANES):
+                        x = load(room, (BEFORE, i))
+                        p = load(room, (WEIGHT, i)) * x
+                        before, before_square = before + p, before_square + p * x
+                        product = product + p * load(room, (VALUE, i))
+                    _add(sums, (gap, k, d, PREVIOUS, 0), before)
+                    _add(sums, (gap, k, d, PREVIOUS_SQUARES, 0), before_square)
+                    _add(sums, (gap, k, d, PRODUCTS, 0), product)
                 if bent:
-                    bend = lines.bend[gap, k, d]
-                if df > 0.0:
-                    line = lines.intercept[gap, k, d] + x * (lines.slope[gap, k, d] + x * bend)
-                    z = (y - line) / lines.scale[gap, k, d]
-                    p *= (df + 1.0) / (z * z + df)
-                sums[WEIGHTS, gap, k, d, 0] += p
-                sums[VALUES, gap, k, d, 0] += p * y
-                sums[SQUARES, gap, k, d, 0] += p * y * y
-                sums[PREVIOUS, gap, k, d, 0] += p * x
-                sums[PREVIOUS_SQUARES, gap, k, d, 0] += p * x * x
-                sums[PRODUCTS, gap, k, d, 0] += p * x * y
-                if bent:
-                    sums[CUBES, gap, k, d, 0] += p * x**3
-                    sums[FOURTHS, gap, k, d, 0] += p * x**4
-                    sums[SQUARE_PRODUCTS, gap, k, d, 0] += p * x * x * y
+                    cube = fourth = square_product = fill(0.0)
+                    for i in range(0, n * LANES, LANES):
+                        x = load(room, (BEFORE, i))
+                        p = load(room, (WEIGHT, i)) * (x * x)
+                        cube, fourth = cube + p * x, fourth + p * (x * x)
+                        square_product = square_product + p * load(room, (VALUE, i))
+                    _add(sums, (gap, k, d, CUBES, 0), cube)
+                    _add(sums, (gap, k, d, FOURTHS, 0), fourth)
+                    _add(sums, (gap, k, d, SQUARE_PRODUCTS, 0), square_product)
 
 
 @inner
 def finish(sums: Any, n_features: int) -> Any:
     """Sum over lanes."""
-    n_gaps, n_states = sums.shape[1:3]
+    n_gaps, n_states = sums.shape[:2]
     out = np.empty((_N_SUMS, n_gaps, n_states, n_features))
     for i in range(_N_SUMS):
         for gap in range(n_gaps):
             for k in range(n_states):
                 for d in range(n_features):
-                    out[i, gap, k, d] = total(load(sums, (i, gap, k, d, 0)))
+                    out[i, gap, k, d] = total(load(sums, (gap, k, d, i, 0)))
     return Sums(out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9])

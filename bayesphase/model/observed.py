@@ -5,6 +5,7 @@ write a density down (`Lined`). All other families make a table of log densities
 the recursions then take as it is (`Tabled`).
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -108,12 +109,13 @@ class Lined(NamedTuple):
         return out
 
     def log_emission(self, lines: Any) -> np.ndarray:  # noqa: D102
-        data, n_rows = self.data, len(self.series.values)
+        data, n_states = self.data, lines.scale.shape[-2]
+        by_row = np.empty((len(self.series.values), n_states))
         # the kernel writes whole vectors
-        by_state = np.empty((lines.scale.shape[-2], len(data.place)))
-        log_emission(data, 0, n_rows, lines, by_state)
-        by_row = np.empty((n_rows, len(by_state)))
-        by_row[data.place[:n_rows]] = by_state[:, :n_rows].T
+        by_state = np.empty((n_states, len(data.place)))
+        for group, (begin, end) in enumerate(pairwise(data.begins)):
+            log_emission(data, group, lines, by_state)
+            by_row[data.place[begin:end]] = by_state[:, : end - begin].T
         return by_row
 
 

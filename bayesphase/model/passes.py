@@ -17,7 +17,7 @@ from bayesphase.model.forward_backward import (
     new_group,
     weigh,
 )
-from bayesphase.model.innovations import add_up, finish, log_emission, new_sums
+from bayesphase.model.innovations import add_up, finish, log_emission, new_sums, rows_of_group
 from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, one_step_run, smooth_run
 from bayesphase.model.one_step import one_step_group
@@ -39,13 +39,13 @@ class Expectation(NamedTuple):
 
 
 @inlined
-def _take_run(run: int, data: Any, first: int, n_rows: int, lines: Any, group: Any) -> Any:
+def _take_run(run: int, index: int, data: Any, lines: Any, group: Any) -> Any:
     """One run out of its group: its log-emission (t, state), and where its rows are (t)."""
     rows, weight = group.rows, group.weight
     start, length = data.layout.starts[run], data.layout.lengths[run]
     by_row, place = np.empty((length, weight.shape[0])), np.empty(length, np.int64)
-    log_emission(data, first, n_rows, lines, weight)
-    for row in range(n_rows):
+    log_emission(data, index, lines, weight)
+    for row in range(rows_of_group(data, index)):
         t = rows[row] - start
         if 0 <= t < length:
             place[t] = row
@@ -68,9 +68,9 @@ def _filter(
     index: int, data: Any, lines: Any, potentials: Any, room: Any, log_likelihood: Any
 ) -> Any:
     """Filter one group of runs in `room`, which becomes that group."""
-    first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
-    group = Group(data.place[first:], room.weight, room.top, room.norm, room.probs)
-    log_emission(data, first, n_rows, lines, group.weight)
+    n_rows = rows_of_group(data, index)
+    group = Group(data.place[data.begins[index] :], room.weight, room.top, room.norm, room.probs)
+    log_emission(data, index, lines, group.weight)
     weigh(group, n_rows)
     forward(index, group, potentials, data.layout, log_likelihood)
     return group
@@ -92,12 +92,12 @@ def smooth(
     """
     layout = data.layout
     together = layout.by_length[LANES * index : LANES * (index + 1)]
-    first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+    n_rows = rows_of_group(data, index)
     group = _filter(index, data, lines, potentials, room, log_likelihood)
     backward(index, n_rows, group, potentials, layout, expected)
     for run in together:
         if not np.isfinite(log_likelihood[run]):
-            by_row, place = _take_run(run, data, first, n_rows, lines, group)
+            by_row, place = _take_run(run, index, data, lines, group)
             gaps = layout.gap_index[layout.starts[run] : layout.starts[run] + place.size]
             probs = np.empty(by_row.shape)
             log_likelihood[run] = smooth_run(by_row, potentials, gaps, probs, expected[run])
@@ -133,9 +133,8 @@ def expect(data: Any, lines: Any, log_transition: Any, log_initial: Any) -> Any:
     room = new_group(n_states, most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
         group = smooth(index, data, lines, potentials, room, log_likelihood, expected)
-        add_up(data, first, n_rows, lines, group.probs, sums)
+        add_up(data, index, lines, group.probs, sums)
         for k in range(n_states):
             for row in range(together.shape[0]):
                 first_states[k] += group.probs[k, row]
@@ -164,12 +163,12 @@ def draw_paths(
     room = new_group(log_initial.shape[0], most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        n_rows = rows_of_group(data, index)
         group = _filter(index, data, lines, potentials, room, log_likelihood)
         draw_group(index, n_rows, group, potentials, layout, uniforms, states)
         for run in together:
             if not np.isfinite(log_likelihood[run]):
-                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                by_row, place = _take_run(run, index, data, lines, group)
                 rows = slice(layout.starts[run], layout.starts[run] + place.size)
                 log_likelihood[run] = draw_run(
                     by_row, potentials, layout.gap_index[rows], uniforms[rows], states[rows]
@@ -186,12 +185,12 @@ def leave_one_out(data: Any, lines: Any, log_transition: Any, log_initial: Any, 
     room = new_group(log_initial.shape[0], most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        n_rows = rows_of_group(data, index)
         group = _filter(index, data, lines, potentials, room, log_likelihood)
         leave_one_out_group(index, n_rows, group, potentials, layout, out, log_likelihood)
         for run in together:
             if not np.isfinite(log_likelihood[run]):
-                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                by_row, place = _take_run(run, index, data, lines, group)
                 rows = slice(layout.starts[run], layout.starts[run] + place.size)
                 leave_one_out_run(by_row, potentials, layout.gap_index[rows], out[rows])
 
@@ -205,12 +204,11 @@ def one_step(data: Any, lines: Any, log_transition: Any, log_initial: Any, out: 
     room = new_group(log_initial.shape[0], most_rows(layout))
     for index in range(data.begins.shape[0] - 1):
         together = layout.by_length[LANES * index : LANES * (index + 1)]
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
         group = _filter(index, data, lines, potentials, room, log_likelihood)
         one_step_group(index, group, potentials, layout, out)
         for run in together:
             if not np.isfinite(log_likelihood[run]):
-                by_row, place = _take_run(run, data, first, n_rows, lines, group)
+                by_row, place = _take_run(run, index, data, lines, group)
                 rows = slice(layout.starts[run], layout.starts[run] + place.size)
                 one_step_run(by_row, potentials, layout.gap_index[rows], out[rows])
 
@@ -226,13 +224,13 @@ def sum_up(data: Any, lines: Any, state_probs: Any) -> Any:
     sums = new_sums(lines.scale.size // (n_states * n_features), n_states, n_features)
     probs = np.zeros((n_states, most_rows(layout) + PAD))
     for index in range(data.begins.shape[0] - 1):
-        first, n_rows = data.begins[index], data.begins[index + 1] - data.begins[index]
+        first, n_rows = data.begins[index], rows_of_group(data, index)
         for k in range(n_states):
             for row in range(n_rows):
                 probs[k, row] = state_probs[data.place[first + row], k]
             for row in range(n_rows, n_rows + PAD):
                 probs[k, row] = 0.0
-        add_up(data, first, n_rows, lines, probs, sums)
+        add_up(data, index, lines, probs, sums)
     first_states = np.zeros(n_states)
     for start in layout.starts:
         first_states += state_probs[start]

@@ -221,25 +221,42 @@ def _exponent_bits(typing: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def _split(typing: Any, vector: Any) -> Any:
-    """Exponent and mantissa, the latter between sqrt(1/2) and sqrt(2)."""
+def split(typing: Any, vector: Any) -> Any:
+    """Exponent of 2, and mantissa between sqrt(1/2) and sqrt(2), of normal positive numbers."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def integers(value: int) -> Any:
             return ir.Constant(_INTEGERS, [value] * LANES)
 
         bits = builder.bitcast(arguments[0], _INTEGERS)
-        # the distance in bits from sqrt(1/2) has the exponent sought where a double has its own
-        root = 0x3FE6A09E667F3BCD
-        offset = builder.sub(bits, integers(root))
-        exponent = builder.ashr(offset, integers(52))
-        mantissa = builder.sub(bits, builder.shl(exponent, integers(52)))
-        pair = builder.sitofp(exponent, _DOUBLES), builder.bitcast(mantissa, _DOUBLES)
+        # the distance in bits from sqrt(1/2) has the exponent sought where a double has its own;
+        # kept positive, as few processors can shift eight negative integers or make them doubles
+        one, root = 1023 << 52, 0x3FE6A09E667F3BCD
+        offset = builder.add(bits, integers(one - root))
+        above = builder.and_(offset, integers(0xFFF << 52))
+        mantissa = builder.add(builder.sub(bits, above), integers(one))
+        # a small integer, put into the last bits of 2 to the power of 52, is added to that
+        large = builder.or_(builder.lshr(offset, integers(52)), integers((1023 + 52) << 52))
+        base = ir.Constant(_DOUBLES, [2.0**52 + 1023.0] * LANES)
+        exponent = builder.fsub(builder.bitcast(large, _DOUBLES), base)
+        pair = exponent, builder.bitcast(mantissa, _DOUBLES)
         return context.make_tuple(builder, signature.return_type, pair)
 
     return types.UniTuple(_vector, 2)(vector), code
 
 
+@intrinsic
+def ones(typing: Any, bits: Any) -> Any:
+    """1 in the lanes whose bit is set among the lowest of an integer, 0 in the others."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = builder.trunc(arguments[0], ir.IntType(LANES))
+        return builder.uitofp(builder.bitcast(lanes, ir.VectorType(ir.IntType(1), LANES)), _DOUBLES)
+
+    return _vector(types.int64), code
+
+
+LN2 = 0.6931471805599453
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUND = 1.5 * 2.0**52  # added to a double and taken off again, it rounds to an integer
@@ -273,7 +290,7 @@ def log(x: Any) -> Any:
 
     The series of 2 artanh(f / (2 + f)) for 1 + f between sqrt(1/2) and sqrt(2), eleven terms.
     """
-    exponent, mantissa = _split(x)
+    exponent, mantissa = split(x)
     f = mantissa - 1.0
     s = f / (f + 2.0)
     z = s * s
