@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
+from bayesphase.model.by_piece import NOTHING, rows_of_group, weigh_block
 from bayesphase.model.forward_backward import most_rows, new_group
 from bayesphase.model.innovations import (
-    _NOTHING,
     Constants,
     Data,
     Lines,
     add_up,
     finish,
     new_sums,
-    rows_of_group,
-    weigh_block,
 )
 from bayesphase.model.lanes import Layout
 from bayesphase.model.passes import Expectation, smooth
@@ -159,7 +157,7 @@ def _add_pieces(
             n, d = collect(data, first, piece, rows, room), pieces.feature[piece]
             parts[:] = 0.0
             for k in range(n_states):
-                if weights[k] >= _NOTHING:
+                if weights[k] >= NOTHING:
                     _pull(data, lines, pieces.gap[piece], k, d, probs, rows[:n], room, parts)
             sum_1, sum_2 = fill(0.0), fill(0.0)
             for i in range(n):

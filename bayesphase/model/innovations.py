@@ -12,28 +12,33 @@ import numpy as np
 from numba.extending import overload
 from scipy.special import gammaln
 
+from bayesphase.model.by_piece import (
+    COUNTS,
+    N_SUMS,
+    NOTHING,
+    SQUARES,
+    VALUES,
+    WEIGHTS,
+    add_by_piece,
+    add_to,
+    log_by_piece,
+    rows_of_group,
+)
 from bayesphase.model.forward_backward import padded
 from bayesphase.model.lanes import Layout, in_lane_order
-from bayesphase.model.pieces import BEFORE, BLOCK, HERE, VALUE, WEIGHT, Pieces, collect, cut
+from bayesphase.model.pieces import BLOCK, Pieces, cut
 from bayesphase.model.series import Series
 from bayesphase.model.simd import (
     LANES,
-    LN2,
     OPTIONS,
     aligned,
     fill,
-    inlined,
     inner,
     kernel,
     load,
-    log,
-    split,
     store,
     total,
 )
-
-# probabilities that all sums can do without: over a million rows they are under the rounding of 1
-_NOTHING = 1e-23
 
 
 class Data(NamedTuple):
@@ -100,11 +105,6 @@ class Sums(NamedTuple):
     square_products: np.ndarray
 
 
-COUNTS, WEIGHTS, VALUES, SQUARES, PREVIOUS, PREVIOUS_SQUARES, PRODUCTS = range(7)
-CUBES, FOURTHS, SQUARE_PRODUCTS = range(7, 10)
-_N_SUMS = 10
-
-
 def arrange(series: Series, layout: Layout) -> tuple[Data, np.ndarray]:
     """Scale a series and bring it into lane order; also returns the gaps (gap) of its classes."""
     place, begins = in_lane_order(layout)
@@ -156,25 +156,9 @@ def log_norm(df: float) -> float:
 # does not wait for the rest.
 
 
-@inlined
-def rows_of_group(data: Any, index: int) -> int:
-    """Count the rows of a group."""
-    return data.begins[index + 1] - data.begins[index]
-
-
-@inlined
-def weigh_block(probs: Any, start: int, stop: int, weights: Any) -> None:
-    """Add up the probabilities of the rows of a block into `weights` (state)."""
-    for k in range(weights.shape[0]):
-        weight = fill(0.0)
-        for row in range(start, stop, LANES):
-            weight = weight + load(probs, (k, row))
-        weights[k] = total(weight)
-
-
 def log_emission(data: Any, index: int, lines: Any, out: Any) -> None:
     """Log density (state, row) of the rows of a group, and anything for a few after these."""
-    (_log_normal if isinstance(lines, Constants) else _log_any)(data, index, lines, out)
+    (_log_normal if isinstance(lines, Constants) else log_by_piece)(data, index, lines, out)
 
 
 @overload(log_emission, jit_options=OPTIONS)
@@ -183,7 +167,7 @@ def _log_emission(data: Any, index: Any, lines: Any, out: Any) -> Any:
         _log_normal(data, index, lines, out)
 
     def general(data: Any, index: Any, lines: Any, out: Any) -> Any:
-        _log_any(data, index, lines, out)
+        log_by_piece(data, index, lines, out)
 
     return normal if lines.instance_class is Constants else general
 
@@ -226,72 +210,9 @@ def _log_normal(data: Any, index: int, lines: Any, out: Any) -> None:
 
 
 @inner
-def _coefficients(lines: Any) -> Any:
-    """Return what `_deviation` takes, and the log of the constant factor (gap, state, feature, 5)."""
-    out, bent = np.empty((*lines.scale.shape, 5)), lines.bend.shape[0] > 0
-    for gap in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            for d in range(out.shape[2]):
-                inverse = 1.0 / lines.scale[gap, k, d]
-                out[gap, k, d, 0] = inverse
-                out[gap, k, d, 1] = lines.intercept[gap, k, d] * inverse
-                out[gap, k, d, 2] = lines.slope[gap, k, d] * inverse
-                out[gap, k, d, 3] = lines.bend[gap, k, d] * inverse if bent else 0.0
-                out[gap, k, d, 4] = lines.log_norm + np.log(inverse)
-    return out
-
-
-@inlined
-def _deviation(room: Any, at: int, line: Any) -> Any:
-    """Innovations of eight rows of a piece, from the coefficients of their line."""
-    x = load(room, (BEFORE, at))
-    return load(room, (VALUE, at)) * line[0] - line[1] - x * (x * line[3] + line[2])
-
-
-@kernel
-def _log_any(data: Any, index: int, lines: Any, out: Any) -> None:
-    pieces, first, n_rows = data.pieces, data.begins[index], rows_of_group(data, index)
-    df, n_states = lines.df, out.shape[0]
-    power = -0.5 * (df + 1.0)
-    coefficients = _coefficients(lines)
-    room, rows = aligned(4 * BLOCK).reshape((4, BLOCK)), np.empty(BLOCK // LANES, np.int64)
-    factors = aligned(n_states * BLOCK).reshape((n_states, BLOCK))
-    for k in range(n_states):
-        for row in range(0, n_rows + 2 * LANES, LANES):
-            store(out, (k, row), fill(0.0))
-    for block in range(pieces.of_group[index], pieces.of_group[index + 1]):
-        start = (block - pieces.of_group[index]) * BLOCK
-        for k in range(n_states):
-            for i in range(0, BLOCK, LANES):
-                store(factors, (k, i), fill(1.0))
-        for piece in range(pieces.of_block[block], pieces.of_block[block + 1]):
-            n = collect(data, first, piece, rows, room)
-            for k in range(n_states):
-                line = coefficients[pieces.gap[piece], k, pieces.feature[piece]]
-                norm = line[4]
-                for i in range(n):
-                    row, here = rows[i], load(room, (HERE, i * LANES))
-                    z = _deviation(room, i * LANES, line)
-                    if df > 0.0:
-                        # log(1 + z²/df) takes long: that of a product is taken, once for all
-                        factor = z * z * (here * (1.0 / df)) + 1.0
-                        exponent, factor = split(load(factors, (k, row - start)) * factor)
-                        store(factors, (k, row - start), factor)
-                        density = here * norm + exponent * (power * LN2)
-                    else:
-                        density = here * (z * z * -0.5 + norm)
-                    store(out, (k, row), load(out, (k, row)) + density)
-        if df > 0.0:
-            for k in range(n_states):
-                for row in range(start, min(start + BLOCK, n_rows), LANES):
-                    last = log(load(factors, (k, row - start))) * power
-                    store(out, (k, row), load(out, (k, row)) + last)
-
-
-@inner
 def new_sums(n_gaps: int, n_states: int, n_features: int) -> Any:
     """Room for the sums (gap, state, feature, kind, lane), all 0."""
-    return np.zeros((n_gaps, n_states, n_features + n_features % 2, _N_SUMS, LANES))
+    return np.zeros((n_gaps, n_states, n_features + n_features % 2, N_SUMS, LANES))
 
 
 def add_up(data: Any, index: int, lines: Any, probs: Any, sums: Any) -> None:
@@ -305,14 +226,9 @@ def _add_up(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> Any:
         _add_up_normal(data, index, probs, sums)
 
     def general(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> None:
-        _add_up_any(data, index, lines, probs, sums)
+        add_by_piece(data, index, lines, probs, sums)
 
     return normal if lines.instance_class is Constants else general
-
-
-@inlined
-def _add(sums: Any, at: Any, more: Any) -> None:
-    store(sums, at, load(sums, at) + more)
 
 
 @inner
@@ -327,7 +243,7 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
             weight = fill(0.0)
             for row in range(start, stop, LANES):
                 weight = weight + load(probs, (k, row))
-            if total(weight) < _NOTHING:
+            if total(weight) < NOTHING:
                 continue
             for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
                 one, other = d * n_columns + first, (d + 1) * n_columns + first
@@ -343,10 +259,10 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
                     value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
                     square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
                     square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
-                _add(sums, (0, k, d, VALUES, 0), value_1 + value_3)
-                _add(sums, (0, k, d + 1, VALUES, 0), value_2 + value_4)
-                _add(sums, (0, k, d, SQUARES, 0), square_1 + square_3)
-                _add(sums, (0, k, d + 1, SQUARES, 0), square_2 + square_4)
+                add_to(sums, (0, k, d, VALUES, 0), value_1 + value_3)
+                add_to(sums, (0, k, d + 1, VALUES, 0), value_2 + value_4)
+                add_to(sums, (0, k, d, SQUARES, 0), square_1 + square_3)
+                add_to(sums, (0, k, d + 1, SQUARES, 0), square_2 + square_4)
             for d in range(n_features):
                 count = load(sums, (0, k, d, COUNTS, 0))
                 if complete:
@@ -360,69 +276,11 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
 
 
 @inner
-def _add_up_any(data: Any, index: int, lines: Any, probs: Any, sums: Any) -> None:
-    """Add up piece by piece: products with the previous values in loops of their own.
-
-    So no loop has more sums than there are registers.
-    """
-    pieces, first, n_rows = data.pieces, data.begins[index], rows_of_group(data, index)
-    df, n_states = lines.df, probs.shape[0]
-    lagged, bent = data.previous.shape[0] > 0, lines.bend.shape[0] > 0
-    coefficients, weights = _coefficients(lines), np.empty(n_states)
-    room, rows = aligned(4 * BLOCK).reshape((4, BLOCK)), np.empty(BLOCK // LANES, np.int64)
-    for block in range(pieces.of_group[index], pieces.of_group[index + 1]):
-        start = (block - pieces.of_group[index]) * BLOCK
-        weigh_block(probs, start, min(start + BLOCK, n_rows), weights)
-        for piece in range(pieces.of_block[block], pieces.of_block[block + 1]):
-            n = collect(data, first, piece, rows, room)
-            gap, d = pieces.gap[piece], pieces.feature[piece]
-            for k in range(n_states):
-                if weights[k] < _NOTHING:
-                    continue
-                line = coefficients[gap, k, d]
-                count = weight = value = square = fill(0.0)
-                for i in range(n):
-                    p = load(probs, (k, rows[i])) * load(room, (HERE, i * LANES))
-                    y = load(room, (VALUE, i * LANES))
-                    count = count + p
-                    if df > 0.0:
-                        z = _deviation(room, i * LANES, line)
-                        p = p * ((df + 1.0) / (z * z + df))
-                    store(room, (WEIGHT, i * LANES), p)
-                    weight = weight + p
-                    value, square = value + p * y, square + (p * y) * y
-                _add(sums, (gap, k, d, COUNTS, 0), count)
-                _add(sums, (gap, k, d, WEIGHTS, 0), weight)
-                _add(sums, (gap, k, d, VALUES, 0), value)
-                _add(sums, (gap, k, d, SQUARES, 0), square)
-                if lagged:
-                    before = before_square = product = fill(0.0)
-                    for i in range(0, n * LANES, LANES):
-                        x = load(room, (BEFORE, i))
-                        p = load(room, (WEIGHT, i)) * x
-                        before, before_square = before + p, before_square + p * x
-                        product = product + p * load(room, (VALUE, i))
-                    _add(sums, (gap, k, d, PREVIOUS, 0), before)
-                    _add(sums, (gap, k, d, PREVIOUS_SQUARES, 0), before_square)
-                    _add(sums, (gap, k, d, PRODUCTS, 0), product)
-                if bent:
-                    cube = fourth = square_product = fill(0.0)
-                    for i in range(0, n * LANES, LANES):
-                        x = load(room, (BEFORE, i))
-                        p = load(room, (WEIGHT, i)) * (x * x)
-                        cube, fourth = cube + p * x, fourth + p * (x * x)
-                        square_product = square_product + p * load(room, (VALUE, i))
-                    _add(sums, (gap, k, d, CUBES, 0), cube)
-                    _add(sums, (gap, k, d, FOURTHS, 0), fourth)
-                    _add(sums, (gap, k, d, SQUARE_PRODUCTS, 0), square_product)
-
-
-@inner
 def finish(sums: Any, n_features: int) -> Any:
     """Sum over lanes."""
     n_gaps, n_states = sums.shape[:2]
-    out = np.empty((_N_SUMS, n_gaps, n_states, n_features))
-    for i in range(_N_SUMS):
+    out = np.empty((N_SUMS, n_gaps, n_states, n_features))
+    for i in range(N_SUMS):
         for gap in range(n_gaps):
             for k in range(n_states):
                 for d in range(n_features):

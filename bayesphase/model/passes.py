@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bayesphase.model.by_piece import rows_of_group
 from bayesphase.model.decoding import draw_group, draw_run
 from bayesphase.model.forward_backward import (
     PAD,
@@ -17,7 +18,7 @@ from bayesphase.model.forward_backward import (
     new_group,
     weigh,
 )
-from bayesphase.model.innovations import add_up, finish, log_emission, new_sums, rows_of_group
+from bayesphase.model.innovations import add_up, finish, log_emission, new_sums
 from bayesphase.model.leave_one_out import leave_one_out_group
 from bayesphase.model.log_space import leave_one_out_run, one_step_run, smooth_run
 from bayesphase.model.one_step import one_step_group

@@ -13,7 +13,7 @@ import numpy as np
 from bayesphase.model.simd import LANES, inlined, load, ones, store
 
 # rows of a block: what is read of them, and written, stays in the innermost cache
-BLOCK = 128
+BLOCK = 256
 
 # places of what `collect` brings together, and of the weights of these rows
 VALUE, BEFORE, HERE, WEIGHT = range(4)

@@ -27,6 +27,7 @@ SHAPES = [
     {"shape": (3, 30, 2), "ragged": True},
     {"shape": (11, 25, 5), "ragged": True, "missing": 0.3},
     {"shape": (8, 30, 1), "missing": 0.2},
+    {"shape": (9, 75, 3), "missing": 0.1},  # longer than a block of rows
 ]
 OTHERS = [
     StudentT(),
@@ -38,6 +39,9 @@ OTHERS = [
 CASES = [(Gaussian(), shape, False) for shape in SHAPES]
 CASES += [(family, SHAPES[1], False) for family in OTHERS]
 CASES += [(family, SHAPES[2], True) for family in OTHERS]
+CASES += [(QuadraticDrift(df=None), SHAPES[3], False), (QuadraticDrift(), SHAPES[4], False)]
+CASES += [(RandomWalk(df=None), SHAPES[4], True), (QuadraticDrift(df=None), SHAPES[1], True)]
+CASES += [(StudentT(), SHAPES[4], False)]
 every_case = pytest.mark.parametrize(("emission", "kind", "uneven"), CASES)
 
 
@@ -111,6 +115,32 @@ def test_expectations_are_those_of_the_general_kernels(emission, kind, uneven, r
     for name, of_rows in sums.items():
         total = (weighted * of_rows[:, None, :]).sum(axis=0)
         np.testing.assert_allclose(getattr(expected.sums, name).sum(axis=0), total, **close)
+
+
+@pytest.mark.parametrize("far", [1e-3, 1e20, 1e60])
+def test_tails_reach_as_far_as_doubles_do(far):
+    # the kernel takes logarithms of products
+    rows, observed, named, given, _ = problem(StudentT(), shape=(3, 20, 7), missing=0.1)
+    named = named | {"scale": named["scale"] / far}
+    lines = observed.log_emission(StudentT().lines(named, observed))
+    density = StudentT().log_density(rows.values, rows, named, np)
+    np.testing.assert_allclose(lines, density + observed.unit[:, None], rtol=1e-12)
+    assert np.isfinite(passes.expect(observed.data, *given).log_likelihood).all()
+
+
+def test_every_gap_may_be_different():
+    emission = QuadraticDrift()
+    steps = np.cumsum(np.arange(1, 31))
+    rng = np.random.default_rng(5)
+    values = 5.0 + rng.normal(size=(3, 30, 2))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    rows = rows_of(grid(values).assign_coords(step=steps))
+    observed = emission.observe(rows)
+    assert len(observed.family.gaps) > 40
+    named = dict(zip(emission.dims, rng.uniform(0.01, 0.5, (4, 2, 2)), strict=True))
+    found = observed.log_emission(emission.lines(named, observed))
+    density = emission.log_density(rows.values, rows, named, np)
+    np.testing.assert_allclose(found, density + observed.unit[:, None], rtol=1e-10, atol=1e-10)
 
 
 def test_sums_are_kept_by_gap():
