@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Recorder": "collect.recorder",
     "select_parameters": "collect.parameters",
+    "Metric": "collect.measured",
+    "inspect": "inspection",
     "combine_runs": "combine",
     "validate_metrics": "dataset",
     "open_metrics": "dataset",

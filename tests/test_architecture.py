@@ -20,6 +20,7 @@ MAY_USE = {
     "_storage": set(),
     "dataset": {"_storage"},
     "combine": {"dataset"},
+    "inspection": {"_storage", "dataset"},
     "results": {"_storage"},
     "collect": {"_storage", "combine", "dataset"},
     "views": {"dataset"},

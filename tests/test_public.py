@@ -39,6 +39,7 @@ PROMISED = {
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {
+    "Metric": ["name", "function"],
     "build_model": ["features", "n_states"],
     "fit": ["features", "n_states"],
     "fit_range": ["features", "n_states"],

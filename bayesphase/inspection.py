@@ -1,0 +1,280 @@
+"""What is in a metrics Dataset, what is wrong with it, and what to do next."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import xarray as xr
+
+from bayesphase import _storage
+from bayesphase.dataset import check_structure, require_dataset
+
+_SHORT = 0.5  # a run with under half of the checkpoints of the median run is short
+_GAP = 3.0  # times as far as the steps before and after it lie apart
+_ALIKE = 1e-6  # 1 - |correlation| of metrics that tell the same
+
+
+def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
+    r"""Say what is in a metrics Dataset, what may be wrong with it, and what to do next.
+
+    Unlike analysis it takes a Dataset with infinite values, or with nothing but NaN: it is there to
+    find those.
+
+    Parameters
+    ----------
+    data : Dataset or path-like
+        Metrics with dims (run, step[, parameter | example]), or a file of them, ``.nc`` or
+        ``.zarr``.
+
+    Returns
+    -------
+    DataTree
+        - ``runs`` (run): ``checkpoints`` (steps with any value), ``first_step``, ``last_step``,
+          ``typical_gap`` and ``largest_gap`` (optimiser steps between two checkpoints, median and
+          maximum) and ``largest_gap_after`` (the step before it); NaN where there is none.
+        - ``metrics`` (metric): ``long_name``, ``units``, ``dims``, ``least``, ``greatest``,
+          ``values`` (finite ones), ``constant`` (no finite value differs from another) and
+          ``same_as``, an earlier metric that tells the same, or "".
+        - ``values`` (run, metric): ``missing`` and ``infinite``, the values at the run's own
+          checkpoints that are NaN and that are infinite. A matrix whose metric is NaN at all
+          checkpoints of the run is no part of its network and does not count.
+        - ``parameters`` (parameter): ``layer``, ``kind`` and ``shape``, where they are known.
+        - ``findings`` (finding): ``kind``, ``where``, ``text`` and ``suggestion``, in plain words;
+          ``kind`` is "infinite", "missing", "empty", "constant", "same", "short", "gap", "few"
+          or "fine".
+
+        The attributes are those of the Dataset.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    TypeError, ValueError
+        If it is not a Dataset, or breaks the contract in another way; see `validate_metrics`.
+
+    Notes
+    -----
+    Two metrics of the same dims tell the same if their correlation over all finite pairs of values
+    is over :math:`1 - 10^{-6}` in absolute value, one then being a multiple of the other and a
+    constant. A gap is reported where it is over 3 times the longer of the gaps on both sides of it,
+    so that a grid which grows ever coarser has none. A run is short if it has fewer than half the
+    checkpoints of the median run.
+    """
+    ds = data if isinstance(data, xr.Dataset) else _opened(data)
+    infinite = {name: np.isinf(v) for name, v in ds.data_vars.items() if v.dtype.kind == "f"}
+    ds = check_structure(ds.assign({n: ds[n].where(~bad) for n, bad in infinite.items()}))
+    infinite = {n: bad.transpose(*ds[n].dims) for n, bad in infinite.items()}
+    runs, values, metrics = _runs(ds, infinite), _values(ds, infinite), _metrics(ds)
+    parts = {
+        "/": xr.Dataset(attrs=ds.attrs),
+        "runs": runs,
+        "metrics": metrics,
+        "values": values,
+        "findings": _findings(ds, runs, metrics, values),
+    }
+    if "parameter" in ds.coords:
+        names = [n for n, c in ds.coords.items() if c.dims == ("parameter",) and n != "parameter"]
+        parts["parameters"] = (
+            ds[["parameter"]]
+            .reset_coords(drop=True)
+            .assign({name: ds[name].reset_coords(drop=True) for name in names})
+        )
+    return xr.DataTree.from_dict(parts)
+
+
+def _opened(path: object) -> xr.Dataset:
+    if not isinstance(path, str | os.PathLike):
+        require_dataset(path)
+    assert isinstance(path, str | os.PathLike)  # for the type checker
+    return _storage.load(path).to_dataset()
+
+
+def _present(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> np.ndarray:
+    """Tell where a run has a checkpoint: any value, be it infinite; shape (run, step)."""
+    found = np.zeros((ds.sizes["run"], ds.sizes["step"]), dtype=bool)
+    for name, v in ds.data_vars.items():
+        there = v.notnull() | infinite[name] if name in infinite else v.notnull()
+        found |= there.any([dim for dim in v.dims if dim not in ("run", "step")]).values
+    return found
+
+
+def _runs(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> xr.Dataset:
+    table = np.full((ds.sizes["run"], 5), np.nan)
+    present, all_steps = _present(ds, infinite), ds["step"].values
+    for row, there in zip(table, present, strict=True):
+        if not there.any():
+            continue
+        steps = all_steps[there]
+        row[:2] = steps[0], steps[-1]
+        if steps.size > 1:
+            gaps = np.diff(steps)
+            row[2:] = np.median(gaps), gaps.max(), steps[gaps.argmax()]
+    columns = {
+        "first_step": "first checkpoint",
+        "last_step": "last checkpoint",
+        "typical_gap": "median distance of two checkpoints",
+        "largest_gap": "largest distance of two checkpoints",
+        "largest_gap_after": "checkpoint before the largest gap",
+    }
+    about = {"long_name": "steps with any value", "units": "checkpoints"}
+    variables = {"checkpoints": ("run", present.sum(axis=1), about)} | {
+        name: ("run", column, {"long_name": long_name, "units": "optimiser steps"})
+        for (name, long_name), column in zip(columns.items(), table.T, strict=True)
+    }
+    return xr.Dataset(variables, {"run": ds["run"]})
+
+
+def _values(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> xr.Dataset:
+    present = xr.DataArray(_present(ds, infinite), dims=("run", "step"))
+    counts = np.zeros((2, ds.sizes["run"], len(ds.data_vars)), dtype=np.int64)
+    for i, (name, v) in enumerate(ds.data_vars.items()):
+        bad = infinite.get(name, xr.zeros_like(v, dtype=bool))
+        missing = v.isnull() & ~bad & present
+        if "parameter" in v.dims:  # but matrices that are no part of the run's network
+            missing &= (v.notnull() | bad).any("step")
+        for kind, found in enumerate((missing, bad)):
+            counts[kind, :, i] = found.sum([dim for dim in v.dims if dim != "run"]).values
+    names = [str(name) for name in ds.data_vars]
+    about = ("values that are NaN at checkpoints of the run", "values that are infinite")
+    return xr.Dataset(
+        {
+            kind: (("run", "metric"), count, {"long_name": long_name, "units": "1"})
+            for kind, count, long_name in zip(("missing", "infinite"), counts, about, strict=True)
+        },
+        {"run": ds["run"], "metric": names},
+    )
+
+
+def _metrics(ds: xr.Dataset) -> xr.Dataset:
+    seen: dict[str, np.ndarray] = {}
+    rows = []
+    for name, v in ds.data_vars.items():
+        x = v.values.astype(float)
+        finite = x[np.isfinite(x)]
+        least, greatest = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+        constant = bool(finite.size) and least == greatest
+        alike = "" if constant else next((n for n, y in seen.items() if _tell_the_same(x, y)), "")
+        seen[str(name)] = x
+        about = [str(v.attrs.get(key, "")) for key in ("long_name", "units")]
+        dims = ", ".join(map(str, v.dims))
+        rows.append((*about, dims, least, greatest, finite.size, constant, alike))
+    names = ("long_name", "units", "dims", "least", "greatest", "values", "constant", "same_as")
+    variables = {
+        n: ("metric", np.array(c)) for n, c in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    return xr.Dataset(variables, {"metric": list(seen)})
+
+
+def _tell_the_same(x: np.ndarray, y: np.ndarray) -> bool:
+    """Tell whether two metrics are missing at the same checkpoints and perfectly correlated."""
+    if x.shape != y.shape:
+        return False
+    both = np.isfinite(x)
+    if both.sum() < 3 or not (both == np.isfinite(y)).all():
+        return False
+    a, b = x[both], y[both]
+    # dividing first keeps squares from overflow; what is constant has no correlation
+    a, b = (v / (np.abs(v).max() or 1.0) for v in (a, b))
+    a, b = a - a.mean(), b - b.mean()
+    norms = np.sqrt((a**2).sum() * (b**2).sum())
+    return bool(norms > 0.0 and abs((a * b).sum()) / norms > 1.0 - _ALIKE)
+
+
+def _findings(
+    ds: xr.Dataset, runs: xr.Dataset, metrics: xr.Dataset, values: xr.Dataset
+) -> xr.Dataset:
+    found = [
+        *_bad_values(values),
+        *_useless_metrics(metrics),
+        *_uneven_runs(ds, runs),
+    ]
+    if not found:
+        found.append(
+            ("fine", "", "nothing is wrong with it", "go on: x = bp.features(ds); bp.fit(x, 3)")
+        )
+    columns = zip(("kind", "where", "text", "suggestion"), zip(*found, strict=True), strict=True)
+    return xr.Dataset({name: ("finding", np.array(column)) for name, column in columns})
+
+
+_Finding = tuple[str, str, str, str]
+
+
+def _bad_values(values: xr.Dataset) -> list[_Finding]:
+    found = []
+    for kind, suggestion in (
+        ("infinite", "turn them into missing values: ds = ds.where(np.isfinite(ds))"),
+        ("missing", "models take them as missing; if a weight was not finite the run may have "
+         "diverged, see ds['nonfinite_count']"),
+    ):  # fmt: skip
+        for run in values["run"].values:
+            counts = values[kind].sel(run=run)
+            worst = [str(m) for m in counts["metric"].values[counts.values > 0]]
+            if worst:
+                n = int(counts.sum())
+                listed = ", ".join(f"{m} ({int(counts.sel(metric=m))})" for m in worst[:5])
+                more = f" and {len(worst) - 5} more metrics" if len(worst) > 5 else ""
+                text = f"{n} value{'s are' if n > 1 else ' is'} {kind}: {listed}{more}"
+                found.append((kind, f"run {run}", text, suggestion))
+    return found
+
+
+def _useless_metrics(metrics: xr.Dataset) -> list[_Finding]:
+    found = []
+    for name in metrics["metric"].values.tolist():
+        of = metrics.sel(metric=name)
+        drop = f"ds = ds.drop_vars({name!r})"
+        if not int(of["values"]):
+            found.append(("empty", name, "has no finite value at all", drop))
+        elif bool(of["constant"]) and name != "nonfinite_count":
+            text = f"is {float(of['least']):g} throughout: no phase can be told by it"
+            found.append(("constant", name, text, drop))
+        elif same := str(of["same_as"].item()):
+            text = f"is a multiple of {same} but for a constant: together they count it twice"
+            found.append(("same", name, text, f"leave one out: {drop}"))
+    return found
+
+
+def _uneven_runs(ds: xr.Dataset, runs: xr.Dataset) -> list[_Finding]:
+    found = []
+    typical = float(runs["checkpoints"].median())
+    for run in runs["run"].values.tolist():
+        of = runs.sel(run=run)
+        n, drop = int(of["checkpoints"]), f"ds.drop_sel(run={run!r})"
+        if n < 2:
+            text = f"has {n} checkpoint{'' if n == 1 else 's'}: a model needs two"
+            found.append(("few", f"run {run}", text, f"record more often, or leave it out: {drop}"))
+        elif n < _SHORT * typical:
+            text = f"has {n} checkpoints where the median run has {typical:g}: it ends at step "
+            found.append(
+                (
+                    *("short", f"run {run}", f"{text}{int(of['last_step'])}"),
+                    f"models take runs of any length; if it was cut short, continue or leave it "
+                    f"out: {drop}",
+                )
+            )
+        if (gap := _gap(ds, run)) is not None:
+            text = f"has no checkpoint between steps {gap[0]} and {gap[1]}"
+            suggestion = (
+                "collect what is missing there, or let transitions depend on the distance: "
+                "bp.fit(x, 3, transition='continuous_time')"
+            )
+            found.append(("gap", f"run {run}", text, suggestion))
+    return found
+
+
+def _gap(ds: xr.Dataset, run: str) -> tuple[int, int] | None:
+    """Find the gap of a run that stands out most against those on both of its sides."""
+    of = ds.sel(run=run)
+    there = np.zeros(ds.sizes["step"], dtype=bool)
+    for v in of.data_vars.values():
+        there |= v.notnull().any([dim for dim in v.dims if dim != "step"]).values
+    steps = ds["step"].values[there]
+    gaps = np.diff(steps)
+    if gaps.size < 3:
+        return None
+    beside = np.maximum(np.r_[0, gaps[:-1]], np.r_[gaps[1:], 0])
+    worst = int((gaps / beside).argmax())
+    if gaps[worst] <= _GAP * beside[worst]:
+        return None
+    return int(steps[worst]), int(steps[worst + 1])
