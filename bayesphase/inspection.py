@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -37,12 +38,12 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
           ``values`` (finite ones), ``constant`` (no finite value differs from another) and
           ``same_as``, an earlier metric that tells the same, or "".
         - ``values`` (run, metric): ``missing`` and ``infinite``, the values at the run's own
-          checkpoints that are NaN and that are infinite. A matrix whose metric is NaN at all
-          checkpoints of the run is no part of its network and does not count.
+          checkpoints that are NaN and that are infinite, and ``recorded``, whether it has any. What
+          is NaN at all checkpoints of a run, such as a matrix of another network, does not count.
         - ``parameters`` (parameter): ``layer``, ``kind`` and ``shape``, where they are known.
         - ``findings`` (finding): ``kind``, ``where``, ``text`` and ``suggestion``, in plain words;
-          ``kind`` is "infinite", "missing", "empty", "constant", "same", "short", "gap", "few"
-          or "fine".
+          ``kind`` is "infinite", "missing", "empty", "constant", "same", "absent", "few",
+          "short", "gap" or "fine".
 
         The attributes are those of the Dataset.
 
@@ -62,16 +63,19 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
     checkpoints of the median run.
     """
     ds = data if isinstance(data, xr.Dataset) else _opened(data)
-    infinite = {name: np.isinf(v) for name, v in ds.data_vars.items() if v.dtype.kind == "f"}
+    floats = [name for name, v in ds.data_vars.items() if v.dtype.kind == "f"]
+    infinite = {n: ds[n].copy(data=np.isinf(ds[n].values)) for n in floats}
     ds = check_structure(ds.assign({n: ds[n].where(~bad) for n, bad in infinite.items()}))
-    infinite = {n: bad.transpose(*ds[n].dims) for n, bad in infinite.items()}
-    runs, values, metrics = _runs(ds, infinite), _values(ds, infinite), _metrics(ds)
+    there = ds.notnull().assign({n: ds[n].notnull() | bad for n, bad in infinite.items()})
+    present = _present(there)
+    runs, metrics = _runs(ds, present), _metrics(ds)
+    values = _values(there, present, infinite)
     parts = {
         "/": xr.Dataset(attrs=ds.attrs),
         "runs": runs,
         "metrics": metrics,
         "values": values,
-        "findings": _findings(ds, runs, metrics, values),
+        "findings": _findings(ds, present, metrics, values, runs),
     }
     if "parameter" in ds.coords:
         names = [n for n, c in ds.coords.items() if c.dims == ("parameter",) and n != "parameter"]
@@ -90,18 +94,15 @@ def _opened(path: object) -> xr.Dataset:
     return _storage.load(path).to_dataset()
 
 
-def _present(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> np.ndarray:
+def _present(there: xr.Dataset) -> np.ndarray:
     """Tell where a run has a checkpoint: any value, be it infinite; shape (run, step)."""
-    found = np.zeros((ds.sizes["run"], ds.sizes["step"]), dtype=bool)
-    for name, v in ds.data_vars.items():
-        there = v.notnull() | infinite[name] if name in infinite else v.notnull()
-        found |= there.any([dim for dim in v.dims if dim not in ("run", "step")]).values
-    return found
+    others = [dim for dim in there.dims if dim not in ("run", "step")]
+    return there.any(others).to_dataarray("metric").any("metric").transpose("run", "step").values
 
 
-def _runs(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> xr.Dataset:
+def _runs(ds: xr.Dataset, present: np.ndarray) -> xr.Dataset:
     table = np.full((ds.sizes["run"], 5), np.nan)
-    present, all_steps = _present(ds, infinite), ds["step"].values
+    all_steps = ds["step"].values
     for row, there in zip(table, present, strict=True):
         if not there.any():
             continue
@@ -125,25 +126,30 @@ def _runs(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> xr.Dataset:
     return xr.Dataset(variables, {"run": ds["run"]})
 
 
-def _values(ds: xr.Dataset, infinite: dict[object, xr.DataArray]) -> xr.Dataset:
-    present = xr.DataArray(_present(ds, infinite), dims=("run", "step"))
-    counts = np.zeros((2, ds.sizes["run"], len(ds.data_vars)), dtype=np.int64)
-    for i, (name, v) in enumerate(ds.data_vars.items()):
-        bad = infinite.get(name, xr.zeros_like(v, dtype=bool))
-        missing = v.isnull() & ~bad & present
-        if "parameter" in v.dims:  # but matrices that are no part of the run's network
-            missing &= (v.notnull() | bad).any("step")
-        for kind, found in enumerate((missing, bad)):
-            counts[kind, :, i] = found.sum([dim for dim in v.dims if dim != "run"]).values
-    names = [str(name) for name in ds.data_vars]
-    about = ("values that are NaN at checkpoints of the run", "values that are infinite")
-    return xr.Dataset(
-        {
-            kind: (("run", "metric"), count, {"long_name": long_name, "units": "1"})
-            for kind, count, long_name in zip(("missing", "infinite"), counts, about, strict=True)
-        },
-        {"run": ds["run"], "metric": names},
-    )
+def _values(
+    there: xr.Dataset, present: np.ndarray, infinite: Mapping[Hashable, xr.DataArray]
+) -> xr.Dataset:
+    checkpoints = xr.DataArray(present, dims=("run", "step"))
+    counts = np.zeros((3, there.sizes["run"], len(there.data_vars)), dtype=np.int64)
+    for i, (name, v) in enumerate(there.data_vars.items()):
+        others = [dim for dim in v.dims if dim != "run"]
+        recorded = v.any("step")
+        missing = checkpoints & ~v & recorded
+        bad = infinite.get(name, xr.zeros_like(v))
+        found = (missing.sum(others), bad.sum(others), v.any(others))
+        counts[:, :, i] = [of.values for of in found]
+    about = {
+        "missing": "values that are NaN at checkpoints of the run",
+        "infinite": "values that are infinite",
+        "recorded": "whether the run has the metric at all",
+    }
+    variables = {
+        name: (("run", "metric"), count, {"long_name": long_name, "units": "1"})
+        for (name, long_name), count in zip(about.items(), counts, strict=True)
+    }
+    coords = {"run": there["run"], "metric": [str(name) for name in there.data_vars]}
+    table = xr.Dataset(variables, coords)
+    return table.assign(recorded=table["recorded"].astype(bool))
 
 
 def _metrics(ds: xr.Dataset) -> xr.Dataset:
@@ -181,14 +187,19 @@ def _tell_the_same(x: np.ndarray, y: np.ndarray) -> bool:
     return bool(norms > 0.0 and abs((a * b).sum()) / norms > 1.0 - _ALIKE)
 
 
+_Finding = tuple[str, str, str, str]  # kind, where, text, suggestion
+
+
 def _findings(
-    ds: xr.Dataset, runs: xr.Dataset, metrics: xr.Dataset, values: xr.Dataset
+    ds: xr.Dataset,
+    present: np.ndarray,
+    metrics: xr.Dataset,
+    values: xr.Dataset,
+    runs: xr.Dataset,
 ) -> xr.Dataset:
-    found = [
-        *_bad_values(values),
-        *_useless_metrics(metrics),
-        *_uneven_runs(ds, runs),
-    ]
+    found = [*_bad_values(values), *_useless_metrics(metrics), *_not_everywhere(values)]
+    for row, run in zip(present, runs["run"].values.tolist(), strict=True):
+        found += _uneven(run, ds["step"].values[row], float(runs["checkpoints"].median()))
     if not found:
         found.append(
             ("fine", "", "nothing is wrong with it", "go on: x = bp.features(ds); bp.fit(x, 3)")
@@ -197,15 +208,12 @@ def _findings(
     return xr.Dataset({name: ("finding", np.array(column)) for name, column in columns})
 
 
-_Finding = tuple[str, str, str, str]
-
-
 def _bad_values(values: xr.Dataset) -> list[_Finding]:
     found = []
     for kind, suggestion in (
         ("infinite", "turn them into missing values: ds = ds.where(np.isfinite(ds))"),
-        ("missing", "models take them as missing; if a weight was not finite the run may have "
-         "diverged, see ds['nonfinite_count']"),
+        ("missing", "models take them as missing; where a weight was not finite, the run may have "
+         "diverged: look at ds['nonfinite_count']"),
     ):  # fmt: skip
         for run in values["run"].values:
             counts = values[kind].sel(run=run)
@@ -235,41 +243,47 @@ def _useless_metrics(metrics: xr.Dataset) -> list[_Finding]:
     return found
 
 
-def _uneven_runs(ds: xr.Dataset, runs: xr.Dataset) -> list[_Finding]:
+def _not_everywhere(values: xr.Dataset) -> list[_Finding]:
     found = []
-    typical = float(runs["checkpoints"].median())
-    for run in runs["run"].values.tolist():
-        of = runs.sel(run=run)
-        n, drop = int(of["checkpoints"]), f"ds.drop_sel(run={run!r})"
-        if n < 2:
-            text = f"has {n} checkpoint{'' if n == 1 else 's'}: a model needs two"
-            found.append(("few", f"run {run}", text, f"record more often, or leave it out: {drop}"))
-        elif n < _SHORT * typical:
-            text = f"has {n} checkpoints where the median run has {typical:g}: it ends at step "
-            found.append(
-                (
-                    *("short", f"run {run}", f"{text}{int(of['last_step'])}"),
-                    f"models take runs of any length; if it was cut short, continue or leave it "
-                    f"out: {drop}",
-                )
-            )
-        if (gap := _gap(ds, run)) is not None:
-            text = f"has no checkpoint between steps {gap[0]} and {gap[1]}"
+    for name in values["metric"].values.tolist():
+        recorded = values["recorded"].sel(metric=name).values
+        without = values["run"].values[~recorded].tolist()
+        if without and recorded.any():
+            listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+            text = f"is not recorded in {len(without)} of {recorded.size} runs: {listed}"
             suggestion = (
-                "collect what is missing there, or let transitions depend on the distance: "
-                "bp.fit(x, 3, transition='continuous_time')"
+                "name metrics that all runs have, bp.features(ds, metrics=[...]), or select"
             )
-            found.append(("gap", f"run {run}", text, suggestion))
+            found.append(("absent", name, text, f"{suggestion} runs with ds.sel(run=[...])"))
     return found
 
 
-def _gap(ds: xr.Dataset, run: str) -> tuple[int, int] | None:
-    """Find the gap of a run that stands out most against those on both of its sides."""
-    of = ds.sel(run=run)
-    there = np.zeros(ds.sizes["step"], dtype=bool)
-    for v in of.data_vars.values():
-        there |= v.notnull().any([dim for dim in v.dims if dim != "step"]).values
-    steps = ds["step"].values[there]
+def _uneven(run: str, steps: np.ndarray, typical: float) -> list[_Finding]:
+    """Say whether a run with checkpoints at these steps is short, or has a gap."""
+    found = []
+    where, drop = f"run {run}", f"ds = ds.drop_sel(run={run!r})"
+    if steps.size < 2:
+        text = f"has {steps.size} checkpoint{'' if steps.size == 1 else 's'}: a model needs two"
+        found.append(("few", where, text, f"record more often, or leave it out: {drop}"))
+    elif steps.size < _SHORT * typical:
+        text = (
+            f"has {steps.size} checkpoints where the median run has {typical:g}: it ends at step "
+            f"{steps[-1]}"
+        )
+        suggestion = "models take runs of any length; if it was cut short, continue it, or leave "
+        found.append(("short", where, text, f"{suggestion}it out: {drop}"))
+    if (gap := _gap(steps)) is not None:
+        text = f"has no checkpoint between steps {gap[0]} and {gap[1]}"
+        suggestion = (
+            "collect what is missing there, or let transitions depend on the distance: "
+            "bp.fit(x, 3, transition='continuous_time')"
+        )
+        found.append(("gap", where, text, suggestion))
+    return found
+
+
+def _gap(steps: np.ndarray) -> tuple[int, int] | None:
+    """Find the gap that stands out most against those on both of its sides."""
     gaps = np.diff(steps)
     if gaps.size < 3:
         return None

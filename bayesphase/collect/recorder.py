@@ -64,8 +64,8 @@ class Recorder:
     Raises
     ------
     TypeError
-        If `model` is no module of PyTorch, `run` neither text nor a whole number, or `metrics` holds
-        something that is no metric.
+        If `model` is no module of PyTorch, `run` neither text nor a whole number, or something in
+        `metrics` no metric.
     ValueError
         If `mode` or the suffix of `path` is another one, a metric is unknown, or the file to
         continue has another run or other parameters.

@@ -49,10 +49,9 @@ def singular_values(
     matrices : sequence of torch.Tensor
         Each of shape (rows, columns), of any floating dtype.
     rtol : float
-        The sum of all errors of a matrix's singular values is at most so much of their sum, and
-        twice their root mean square at most so much of the values' standard deviation (so that
-        the relative error of their variance is, too), as far as float64 goes. Values that are
-        below 1e-5 for certain count as 0 and have no error.
+        The relative error of the sum of a matrix's singular values, and that of their variance, is
+        at most this, as far as float64 goes. Values that are below 1e-5 for certain count as 0 and
+        have no error.
     each : bool
         Every singular value above 1e-5 must be that accurate, also the smallest.
 
@@ -160,9 +159,9 @@ def _eigenvalues(
     scaled = [w.to(to) if c == 1.0 else w.to(to) / c for w, c in zip(wide, scales, strict=True)]
     try:
         if on_cpu:  # a product with its own transpose costs half in NumPy
-            x = np.stack([w.cpu().numpy() for w in scaled]) if len(scaled) > 1 else None
-            x = scaled[0].cpu().numpy()[None] if x is None else x
-            squares = np.linalg.eigvalsh(x @ x.swapaxes(-1, -2)).astype(np.float64)
+            arrays = [w.cpu().numpy() for w in scaled]
+            gram = np.stack([x @ x.T for x in arrays])
+            squares = np.linalg.eigvalsh(gram).astype(np.float64)
         else:
             stacked = torch.stack(scaled)
             squares = torch.linalg.eigvalsh(stacked @ stacked.mT).cpu().numpy()
@@ -192,8 +191,8 @@ def _accurate(squares: np.ndarray, scale: float, dtype: np.dtype, rtol: float, e
     s, error = np.where(gone, 0.0, s), np.where(gone, 0.0, error)
     if each:
         return bool((error <= rtol * s).all())
-    variance_too = 2.0 * np.sqrt((error**2).mean()) <= rtol * s.std()
-    return bool(error.sum() <= rtol * s.sum() and (variance_too or s.size == 1))
+    of_variance = (2.0 * np.abs(s - s.mean()) + error) @ error
+    return bool(error.sum() <= rtol * s.sum() and of_variance <= rtol * s.var() * s.size)
 
 
 def _decompose(wide: Tensor) -> np.ndarray:
