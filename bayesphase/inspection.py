@@ -62,7 +62,9 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
     so that a grid which grows ever coarser has none. A run is short if it has fewer than half the
     checkpoints of the median run.
     """
-    ds = data if isinstance(data, xr.Dataset) else _opened(data)
+    if not isinstance(data, str | os.PathLike):
+        require_dataset(data)
+    ds = data if isinstance(data, xr.Dataset) else _storage.load(data).to_dataset()
     floats = [name for name, v in ds.data_vars.items() if v.dtype.kind == "f"]
     infinite = {n: ds[n].copy(data=np.isinf(ds[n].values)) for n in floats}
     ds = check_structure(ds.assign({n: ds[n].where(~bad) for n, bad in infinite.items()}))
@@ -85,13 +87,6 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
             .assign({name: ds[name].reset_coords(drop=True) for name in names})
         )
     return xr.DataTree.from_dict(parts)
-
-
-def _opened(path: object) -> xr.Dataset:
-    if not isinstance(path, str | os.PathLike):
-        require_dataset(path)
-    assert isinstance(path, str | os.PathLike)  # for the type checker
-    return _storage.load(path).to_dataset()
 
 
 def _present(there: xr.Dataset) -> np.ndarray:
