@@ -29,6 +29,8 @@ class Measured:
         float64, shape (min(rows, columns),), largest first; those below 1e-5 are 0.
     spectral_norm : float
         The largest singular value, also where it is below 1e-5.
+    l1_norm : float
+        Sum of the absolute values of the entries.
     initial, previous, gradient : torch.Tensor or None
         The matrix at initialisation and at the checkpoint before, and the gradient of the loss by
         it, all of the shape of `weight`; None where unknown.
@@ -37,14 +39,10 @@ class Measured:
     weight: Tensor
     singular_values: np.ndarray
     spectral_norm: float
+    l1_norm: float
     initial: Tensor | None = None
     previous: Tensor | None = None
     gradient: Tensor | None = None
-
-    @cached_property
-    def l1_norm(self) -> float:
-        """Sum of the absolute values of the entries."""
-        return norm(self.weight, 1)
 
     @cached_property
     def l2_norm(self) -> float:

@@ -153,12 +153,13 @@ def matrices_metrics(
         _check_matrix(
             weight, {"initial": given[0][i], "previous": given[1][i], "gradient": given[2][i]}
         )
-    finite = [i for i, w in enumerate(weights) if math.isfinite(norm(w, 1))]
+    l1_norms = [norm(weight, 1) for weight in weights]
+    finite = [i for i, l1_norm in enumerate(l1_norms) if math.isfinite(l1_norm)]
     spectra = _spectra([weights[i] for i in finite], chosen, rtol, exact_up_to)
     values = {metric.name: np.full(len(weights), np.nan) for metric in chosen}
     for i, (s, largest) in zip(finite, spectra, strict=True):
         references = [None if (r := of[i]) is None else _plain(r) for of in given]
-        measured = Measured(weights[i], s, largest, *references)
+        measured = Measured(weights[i], s, largest, l1_norms[i], *references)
         for metric in chosen:
             if s.size or metric.needs in ("largest", "none"):
                 values[metric.name][i] = metric.value(measured)

@@ -16,6 +16,7 @@ bit for bit, whichever matrices are given together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -172,7 +173,9 @@ def _eigenvalues(
 
 def _scale(w: Tensor) -> float:
     """Give a power of two to divide by, so that squares neither overflow nor vanish; mostly 1."""
-    largest = float(w.abs().max())
+    import torch
+
+    largest = float(torch.linalg.vector_norm(w, math.inf))
     exponent = np.frexp(largest)[1] if largest else 0
     return 1.0 if abs(exponent) < 24 else float(np.ldexp(1.0, int(exponent)))
 
