@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NEEDS = ("all", "each", "largest", "none")
+_PART = 2**15  # entries
 _REFERENCES = ("initial", "previous", "gradient")
 
 
@@ -144,9 +145,13 @@ class Metric:
 
 
 def norm(tensor: Tensor, order: int) -> float:
-    """Entrywise L1 or L2 norm, summed in float64 without a widened copy of the tensor."""
+    """Entrywise L1 or L2 norm, summed in float64 without a widened copy of the whole tensor."""
     import torch
 
-    if tensor.device.type == "mps":
-        tensor = tensor.cpu()
-    return float(torch.linalg.vector_norm(tensor, order, dtype=torch.float64))
+    if tensor.device.type not in ("cpu", "mps"):
+        return float(torch.linalg.vector_norm(tensor, order, dtype=torch.float64))
+    # Parts that stay in the cache are several times as quick, and summed by one thread.
+    parts = (part.to(torch.float64) for part in tensor.cpu().flatten().split(_PART))
+    if order == 1:
+        return sum(float(part.abs().sum()) for part in parts)
+    return math.sqrt(sum(float(torch.dot(part, part)) for part in parts))

@@ -16,7 +16,6 @@ bit for bit, whichever matrices are given together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -175,7 +174,8 @@ def _scale(w: Tensor) -> float:
     """Give a power of two to divide by, so that squares neither overflow nor vanish; mostly 1."""
     import torch
 
-    largest = float(torch.linalg.vector_norm(w, math.inf))
+    least, most = torch.aminmax(w)
+    largest = max(-float(least), float(most))
     exponent = np.frexp(largest)[1] if largest else 0
     return 1.0 if abs(exponent) < 24 else float(np.ldexp(1.0, int(exponent)))
 
