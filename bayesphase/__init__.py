@@ -13,6 +13,8 @@ _HOME = {
     "Recorder": "collect.recorder",
     "select_parameters": "collect.parameters",
     "read_log": "collect.importers",
+    "Metric": "collect.measured",
+    "inspect": "inspection",
     "combine_runs": "combine",
     "validate_metrics": "dataset",
     "open_metrics": "dataset",

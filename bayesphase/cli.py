@@ -107,6 +107,26 @@ def import_(
         typer.echo(f"{variable}: {repeated['count']} values were replaced by a later one")
 
 
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Metrics file, .nc or .zarr.")],
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="Also list the weight matrices.")
+    ] = False,
+) -> None:
+    """Say what is in a metrics file, what may be wrong with it, and what to do next."""
+    from rich.console import Console
+
+    from bayesphase import inspect as inspect_metrics
+    from bayesphase.tables import show_inspection
+
+    try:
+        found = inspect_metrics(path)
+    except (OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    show_inspection(Console(), found, name=str(path), parameters=parameters)
+
+
 @train_app.command()
 def modular_addition(
     output: Annotated[

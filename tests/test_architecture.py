@@ -20,6 +20,7 @@ MAY_USE = {
     "_storage": set(),
     "dataset": {"_storage"},
     "combine": {"dataset"},
+    "inspection": {"_storage", "dataset"},
     "results": {"_storage"},
     "collect": {"_storage", "combine", "dataset"},
     "views": {"dataset"},
@@ -27,8 +28,9 @@ MAY_USE = {
     "analysis": {"model"},
     "plots": {"analysis"},
     "tasks": {"collect", "combine", "dataset"},
+    "tables": set(),
     "demo": {"bayesphase"},
-    "cli": {"_storage", "bayesphase", "demo", "tasks"},
+    "cli": {"_storage", "bayesphase", "demo", "tables", "tasks"},
 }
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {
@@ -47,7 +49,7 @@ ONLY_IN = {
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},
     "typer": {"cli"},
-    "rich": {"cli", "demo", "model"},
+    "rich": {"cli", "demo", "model", "tables"},
 }
 # A network is a class and needs torch to be defined; nothing imports this module but to train it.
 TORCH_AT_THE_TOP = {"tasks/modular_addition.py"}

@@ -14,7 +14,7 @@ import bayesphase
 PUBLIC = [name for name in bayesphase.__all__ if name != "__version__"]
 # These are promised: taking one away breaks somebody's notebook.
 PROMISED = {
-    *("Recorder", "select_parameters", "read_log"),
+    *("Recorder", "select_parameters", "read_log", "Metric", "inspect"),
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),
@@ -39,6 +39,7 @@ PROMISED = {
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {
+    "Metric": ["name", "function"],
     "build_model": ["features", "n_states"],
     "fit": ["features", "n_states"],
     "fit_range": ["features", "n_states"],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from bayesphase.collect.metrics import count_nonfinite, matrix_metrics, pooled_metrics
+from bayesphase.collect.definitions import choose_metrics
+from bayesphase.collect.measured import Measured, Metric
+from bayesphase.collect.metrics import count_nonfinite, matrices_metrics, pooled_metrics
 from bayesphase.collect.parameters import Selection, require_module, select_parameters
 from bayesphase.collect.run_log import RunLog
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import ArrayLike
-    from torch import nn
+    from torch import Tensor, nn
 
 _MODES = ("x", "w", "a")
 
@@ -45,6 +49,13 @@ class Recorder:
         continue from a checkpoint before the last record replaces the records from there on.
     selection : Selection, optional
         What to measure; by default ``select_parameters(model)``.
+    metrics : sequence of str, Metric or callable, optional
+        The metrics of each matrix, by name (`bayesphase.collect.definitions` lists them), as a
+        `Metric`, or as a function of a matrix; by default the eight of arXiv:2308.09543. Gradients
+        are those that the parameters hold when `record` is called.
+    initial : torch.nn.Module, optional
+        A network with the initial weights, for `distance_from_initial`; by default `model` as it is
+        now, and unknown if a file is continued.
     examples : array_like of int, optional
         Labels of the examples whose losses are recorded, shape (example,); by default 0, 1, ...
     attrs : dict, optional
@@ -53,10 +64,11 @@ class Recorder:
     Raises
     ------
     TypeError
-        If `model` is no module of PyTorch, or `run` neither text nor a whole number.
+        If `model` is no module of PyTorch, `run` neither text nor a whole number, or something in
+        `metrics` no metric.
     ValueError
-        If `mode` or the suffix of `path` is another one, or the file to continue has another run
-        or other parameters.
+        If `mode` or the suffix of `path` is another one, a metric is unknown, or the file to
+        continue has another run or other parameters.
     FileNotFoundError
         If the folder of `path` does not exist.
     FileExistsError
@@ -79,6 +91,8 @@ class Recorder:
         path: str | os.PathLike[str] | None = None,
         mode: str = "x",
         selection: Selection | None = None,
+        metrics: Sequence[str | Metric | Callable[[Measured], float]] | None = None,
+        initial: nn.Module | None = None,
         examples: ArrayLike | None = None,
         attrs: dict[str, Any] | None = None,
     ) -> None:
@@ -89,10 +103,15 @@ class Recorder:
         require_module(model)
         self.selection = selection or select_parameters(model)
         self._model = model
-        self._log = RunLog(_label(run), path, self.selection, examples, attrs or {})
+        self._metrics = choose_metrics(metrics)
+        self._log = RunLog(
+            _label(run), path, self.selection, examples, attrs or {}, metrics=self._metrics
+        )
         if path is not None:
             self._log.prepare(mode)
             _flush_at_the_end(self, self._log)
+        self._initial = self._first_weights(initial)
+        self._previous: list[Tensor] | None = None
 
     def record(
         self,
@@ -126,10 +145,18 @@ class Recorder:
         """
         row = self._log.checked_row(step, epoch, example_loss, values)
         matrices, biases = self.selection.read(self._model)
-        per_matrix = [matrix_metrics(matrix) for matrix in matrices]
-        row |= {name: np.array([m[name] for m in per_matrix]) for name in per_matrix[0]}
+        gradients = self._wants("gradient") and self.selection.read_gradients(self._model)
+        row |= matrices_metrics(
+            matrices,
+            metrics=self._metrics,
+            initial=self._initial,
+            previous=self._previous,
+            gradients=gradients or None,
+        )
         row |= pooled_metrics(matrices, prefix="weight") | pooled_metrics(biases, prefix="bias")
         row["nonfinite_count"] = float(count_nonfinite([*matrices, *biases]))
+        if self._wants("previous"):
+            self._previous = [matrix.clone() for matrix in matrices]
         self._log.append(row)
 
     def amend(self, **values: float | None) -> None:
@@ -162,6 +189,8 @@ class Recorder:
         UserWarning
             If there are records after `step`.
         """
+        if self.last_step is not None and self.last_step > step:
+            self._previous = None  # the weights of a record that is dropped
         self._log.rewind(step)
 
     @property
@@ -173,6 +202,23 @@ class Recorder:
     def last_step(self) -> int | None:
         """The step of the last record, None if there is none."""
         return self._log.rows[-1]["step"] if self._log.rows else None
+
+    def _wants(self, reference: str) -> bool:
+        """Tell whether a metric may look at the initial or previous weights, or the gradient."""
+        return any(reference in metric.references for metric in self._metrics)
+
+    def _first_weights(self, initial: nn.Module | None) -> list[Tensor] | None:
+        if not self._wants("initial"):
+            return None
+        if initial is None and self._log.continued:
+            warnings.warn(
+                "the initial weights of a run that is continued are not in its file: metrics that "
+                "need them are NaN from here on, unless you give a network with initial=",
+                stacklevel=3,
+            )
+            return None
+        network = self._model if initial is None else initial
+        return [matrix.clone() for matrix in self.selection.read(network)[0]]
 
     def dataset(self) -> xr.Dataset:
         """Return what was recorded so far.

@@ -7,12 +7,14 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from bayesphase.collect.measured import Metric
 from bayesphase.collect.metrics import DEFINITIONS
 from bayesphase.collect.parameters import Selection
 from bayesphase.dataset import COORDS, VARIABLES, check_structure, open_metrics, save_metrics
@@ -36,12 +38,16 @@ class RunLog:
         selection: Selection,
         examples: ArrayLike | None,
         attrs: dict[str, Any],
+        *,
+        metrics: Sequence[Metric] = (),
     ) -> None:
         self.run = run
         self.path = None if path is None else _checked_path(path)
         self.selection = selection
         self.examples = None if examples is None else np.asarray(examples)
         self.attrs = attrs
+        self.metrics = {metric.name for metric in metrics}
+        self.about = {metric.name: metric.attrs for metric in metrics}
         self.rows: list[dict[str, Any]] = []
         self.continued = False
         self.unwritten = 0
@@ -68,6 +74,7 @@ class RunLog:
                 "path, or the selection it was made with"
             )
         self.rows = _rows(before)
+        self.about = {str(name): v.attrs for name, v in before.data_vars.items()} | self.about
         if "example" in before.coords:
             self.examples = before["example"].values
         self.continued = True
@@ -89,7 +96,7 @@ class RunLog:
                 "optimiser steps, not the batches of an epoch, and record each step once"
             )
         for name in values:
-            _check_name(name)
+            _check_name(name, self.metrics)
         row: dict[str, Any] = {"step": int(step)} | ({} if epoch is None else {"epoch": epoch})
         row |= {name: _number(name, value) for name, value in values.items() if value is not None}
         if example_loss is not None:
@@ -133,7 +140,7 @@ class RunLog:
         if not self.rows:
             raise ValueError("nothing was recorded yet: call record(step) first")
         for name in values:
-            _check_name(name)
+            _check_name(name, self.metrics)
         row = self.rows[-1]
         row |= {name: _number(name, value) for name, value in values.items() if value is not None}
         self._write_if_due()
@@ -186,8 +193,10 @@ class RunLog:
         for name in names:
             if name in ("step", "epoch"):
                 continue
-            dims = VARIABLES[name].dims if name in VARIABLES else ("run", "step")
-            variables[name] = (dims, self._series(name)[None])
+            series = self._series(name)[None]
+            of_matrices = ("run", "step", "parameter")[: series.ndim]
+            dims = VARIABLES[name].dims if name in VARIABLES else of_matrices
+            variables[name] = (dims, series, self.about.get(name, {}))
         if "example_loss" in variables:
             coords["example"] = self.examples
         about = {
@@ -229,8 +238,8 @@ def _software() -> str:
     return json.dumps({name: str(module.__version__) for name, module in packages.items()})
 
 
-def _check_name(name: str) -> None:
-    if (name in VARIABLES and name not in GIVEN) or name in COORDS:
+def _check_name(name: str, metrics: Collection[str]) -> None:
+    if (name in VARIABLES and name not in GIVEN) or name in COORDS or name in metrics:
         raise ValueError(
             f"{name} is what the recorder itself calls something: give your value another name"
         )

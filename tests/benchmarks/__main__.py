@@ -19,6 +19,7 @@ _MODULES = {
     "range": "selection",
     "after": "after",
     "scale": "scale",
+    "collect": "collecting",
 }
 Section = StrEnum("Section", list(_MODULES))  # type: ignore[misc]
 

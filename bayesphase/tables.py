@@ -1,0 +1,93 @@
+"""Tables on a terminal of what the library computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show_inspection(
+    console: Console, found: xr.DataTree, *, name: str, parameters: bool = False
+) -> None:
+    """Print what `inspect` found: the findings last, since they are what is to be read.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to print.
+    found : DataTree
+        From `bayesphase.inspect`.
+    name : str
+        What was inspected.
+    parameters : bool
+        Whether to list the weight matrices.
+    """
+    runs, metrics, values = (found[part].to_dataset() for part in ("runs", "metrics", "values"))
+    matrices = found["parameters"].to_dataset() if "parameters" in found.children else None
+    n_matrices = "" if matrices is None else f", {matrices.sizes['parameter']} weight matrices"
+    _say(
+        console, f"{name}: {runs.sizes['run']} runs, {metrics.sizes['metric']} metrics{n_matrices}"
+    )
+    _table(
+        console,
+        ("run", "checkpoints", "first step", "last step", "typical gap", "largest gap", "after"),
+        zip(runs["run"].values, *(v.values for v in runs.data_vars.values()), strict=True),
+    )
+    missing, infinite = (values[kind].sum("run").values for kind in ("missing", "infinite"))
+    columns = ("long_name", "units", "dims", "least", "greatest", "values")
+    _table(
+        console,
+        ("metric", "what", "units", "dims", "least", "greatest", "values", "missing", "infinite"),
+        zip(
+            metrics["metric"].values,
+            *(metrics[column].values for column in columns),
+            missing,
+            infinite,
+            strict=True,
+        ),
+    )
+    if parameters and matrices is not None:
+        about = matrices.data_vars
+        _table(
+            console,
+            ("matrix", *map(str, about)),
+            zip(matrices["parameter"].values, *(v.values for v in about.values()), strict=True),
+        )
+    for attribute, value in found.attrs.items():
+        if len(text := str(value)) <= 200:  # the selection of parameters has a table of its own
+            _say(console, f"{attribute}: {text}")
+    findings = found["findings"].to_dataset()
+    console.print()
+    for finding in range(findings.sizes["finding"]):
+        where, text, suggestion = (
+            str(findings[part].values[finding]) for part in ("where", "text", "suggestion")
+        )
+        _say(console, f"{where} {text}".strip(), style="bold")
+        _say(console, f"  {suggestion}")
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False)
+
+
+def _table(console: Console, headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for i, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*(Text(_text(cell)) for cell in row))
+    console.print(table)
+
+
+def _text(cell: Any) -> str:
+    if getattr(getattr(cell, "dtype", None), "kind", "") != "f":
+        return str(cell)
+    return "" if cell != cell else f"{cell:.6g}"

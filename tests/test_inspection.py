@@ -1,0 +1,171 @@
+"""What `inspect` says of Datasets that have something planted in them, and of good ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import bayesphase as bp
+from bayesphase.cli import app
+
+STEPS = np.arange(0, 200, 10)
+
+
+@pytest.fixture
+def ds() -> xr.Dataset:
+    rng = np.random.default_rng(0)
+    dims = ("run", "step", "parameter")
+    return xr.Dataset(
+        {
+            "l2_norm": (dims, rng.normal(size=(3, 20, 2))),
+            "trace": (dims, rng.normal(size=(3, 20, 2)), {"units": "m"}),
+            "train_loss": (dims[:2], rng.normal(size=(3, 20))),
+        },
+        {
+            "run": ["a", "b", "c"],
+            "step": STEPS,
+            "parameter": ["p", "q"],
+            "kind": (dims[2], ["k"] * 2),
+        },
+        {"source": "a test"},
+    )
+
+
+def findings(ds: xr.Dataset) -> dict[tuple[str, str], str]:
+    table = bp.inspect(ds)["findings"].to_dataset()
+    rows = zip(*(table[c].values.tolist() for c in ("kind", "where", "text")), strict=True)
+    assert all(table["suggestion"].values.tolist())
+    return {(kind, where): text for kind, where, text in rows}
+
+
+def test_a_good_one_is_described(ds: xr.Dataset) -> None:
+    before = ds.copy(deep=True)
+    found = bp.inspect(ds)
+    xr.testing.assert_identical(ds, before)
+    assert set(findings(ds)) == {("fine", "")}
+    runs = found["runs"].to_dataset()
+    assert runs["checkpoints"].values.tolist() == [20] * 3
+    assert runs["last_step"].values.tolist() == [190] * 3
+    assert runs["typical_gap"].values.tolist() == [10] * 3
+    metrics = found["metrics"].to_dataset()
+    assert metrics["units"].values.tolist() == ["1", "m", "1"]
+    assert metrics["long_name"].values.tolist()[0] == "Frobenius norm"
+    assert metrics["values"].values.tolist() == [120, 120, 60]
+    assert float(metrics["least"].sel(metric="trace")) == float(ds["trace"].min())
+    assert found["parameters"]["kind"].values.tolist() == ["k", "k"]
+    assert found.attrs["source"] == "a test"
+
+
+def test_values_that_are_not_finite_are_counted_by_run_and_metric(ds: xr.Dataset) -> None:
+    ds["l2_norm"][0, 3] = np.inf
+    ds["l2_norm"][0, 4, 1] = -np.inf
+    ds["trace"][1, 5, 0] = np.nan
+    values = bp.inspect(ds)["values"].to_dataset()
+    assert values["infinite"].values.tolist() == [[3, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert values["missing"].values.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert findings(ds) == {
+        ("infinite", "run a"): "3 values are infinite: l2_norm (3)",
+        ("missing", "run b"): "1 value is missing: trace (1)",
+    }
+    with pytest.raises(ValueError, match="infinite"):
+        bp.validate_metrics(ds)
+    bp.validate_metrics(ds.where(np.isfinite(ds)))  # as it suggests
+
+
+def test_checkpoints_that_a_run_does_not_have_are_not_missing(ds: xr.Dataset) -> None:
+    ds = ds.where((ds["run"] != "b") | (ds["step"] % 20 == 0))
+    ds["l2_norm"][2, :, 1] = np.nan  # the network of this run has no such matrix
+    assert int(bp.inspect(ds)["values"]["missing"].sum()) == 0
+    assert set(findings(ds)) == {("fine", "")}
+
+
+def test_metrics_that_tell_nothing_or_the_same(ds: xr.Dataset) -> None:
+    ds["flat"] = 0 * ds["train_loss"] + 2.5
+    ds["gone"] = np.nan * ds["train_loss"]
+    ds["again"] = 3 - 1e-200 * ds["train_loss"] * 1e200
+    ds["nearly"] = ds["l2_norm"] + 1e-5 * ds["trace"]
+    ds["other"] = ds["l2_norm"] + 0.1 * ds["trace"]
+    ds["partly"] = ds["train_loss"].where(ds["run"] != "a")
+    ds["nonfinite_count"] = 0 * ds["train_loss"]
+    assert findings(ds) == {
+        ("constant", "flat"): "is 2.5 throughout: no phase can be told by it",
+        ("empty", "gone"): "has no finite value at all",
+        ("same", "again"): "is a multiple of train_loss but for a constant: together they count it "
+        "twice",
+        ("same", "nearly"): "is a multiple of l2_norm but for a constant: together they count it "
+        "twice",
+        ("absent", "partly"): "is not recorded in 1 of 3 runs: a",
+    }
+
+
+def test_runs_that_are_short_empty_or_have_gaps(ds: xr.Dataset) -> None:
+    late = (ds["run"] == "a") & (ds["step"] > 60)
+    hole = (ds["run"] == "b") & (ds["step"] > 40) & (ds["step"] < 100)
+    found = findings(ds.where(~late & ~hole))
+    assert found == {
+        ("short", "run a"): "has 7 checkpoints where the median run has 15: it ends at step 60",
+        ("gap", "run b"): "has no checkpoint between steps 40 and 100",
+    }
+    runs = bp.inspect(ds.where(~hole))["runs"].to_dataset().sel(run="b")
+    assert (int(runs["largest_gap"]), int(runs["largest_gap_after"])) == (60, 40)
+    found = findings(ds.where((ds["run"] != "c") | (ds["step"] == 10)))
+    assert found["few", "run c"] == "has 1 checkpoint: a model needs two"
+    found = findings(ds.where(ds["run"] != "c"))
+    assert found["few", "run c"] == "has 0 checkpoints: a model needs two"
+
+
+def test_a_grid_that_grows_coarser_has_no_gap(ds: xr.Dataset) -> None:
+    log = ds.isel(step=slice(12)).assign_coords(step=[0, *(2 ** np.arange(11))])
+    assert ("fine", "") in findings(log)
+    then_linear = ds.isel(step=slice(10)).assign_coords(
+        step=[1, 10, 100, 1000, 2000, 3000, 4000, 5000, 6000, 7000]
+    )
+    assert ("fine", "") in findings(then_linear)
+
+
+def test_one_step_and_nothing_but_nan(ds: xr.Dataset) -> None:
+    assert {kind for kind, _ in findings(ds.isel(step=[0]))} == {"few"}
+    found = findings(np.nan * ds)
+    assert {kind for kind, _ in found} == {"empty", "few"}
+
+
+def test_it_reads_files_and_is_itself_saved_as_one(ds: xr.Dataset, tmp_path: Path) -> None:
+    for name in ("m.nc", "m.zarr"):
+        path = bp.save_metrics(ds, tmp_path / name)
+        found = bp.inspect(path)
+        xr.testing.assert_identical(found["runs"].to_dataset(), bp.inspect(ds)["runs"].to_dataset())
+        found.to_netcdf(tmp_path / "found.nc", engine="h5netcdf")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        bp.inspect(tmp_path / "none.nc")
+    with pytest.raises(TypeError, match=r"metrics are a int, expected an xarray\.Dataset"):
+        bp.inspect(3)
+    with pytest.raises(ValueError, match="the dim 'run' is missing"):
+        bp.inspect(ds.isel(run=0, drop=True))
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_the_command_prints_it(ds: xr.Dataset, tmp_path: Path) -> None:
+    ds["flat"] = 0 * ds["train_loss"] + 2.5
+    ds = ds.assign_coords(run=["[red]a", "b", "c"])  # no markup
+    path = bp.save_metrics(ds, tmp_path / "m.zarr")
+    result = invoke(path)
+    assert result.exit_code == 0, result.output
+    assert "m.zarr: 3 runs, 4 metrics, 2 weight matrices" in result.output.replace("\n", "")
+    assert "│ [red]a │ 20" in result.output
+    assert "Frobenius norm" in result.output
+    assert "source: a test" in result.output
+    assert "flat is 2.5 throughout: no phase can be told by it" in result.output
+    assert "ds = ds.drop_vars('flat')" in result.output
+    assert "matrix" not in result.output.replace("matrices", "")
+    assert "│ q      │ k" in invoke(path, "--parameters").output
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    result = invoke(tmp_path / "none.zarr")
+    assert result.exit_code == 2
+    assert "there is no file" in result.output
