@@ -50,6 +50,19 @@ def test_distances_are_from_the_start_and_from_the_record_before(model: nn.Modul
     assert aggregate(ds)["stable_rank"].shape == (1, 2)
 
 
+def test_after_going_back_there_is_no_record_before(model: nn.Module) -> None:
+    recorder = Recorder(model, metrics=["distance_from_previous"])
+    recorder.record(1)
+    recorder.record(2)
+    with pytest.warns(UserWarning, match="1 records of steps 2 to 2"):
+        recorder.rewind(1)
+    shift(model, 0.5)
+    recorder.record(2)  # of other weights than those that were recorded at step 1
+    assert np.isnan(recorder.dataset()["distance_from_previous"][0, 1]).all()
+    with pytest.raises(ValueError, match="distance_from_previous"):
+        recorder.amend(distance_from_previous=1.0)
+
+
 def test_gradients_are_split_by_head_as_weights_are() -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     recorder = Recorder(attention, metrics=["gradient_norm"])
