@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:
@@ -35,17 +36,36 @@ def show_inspection(
     )
     _table(
         console,
-        ("run", "checkpoints", "first step", "last step", "typical gap", "largest gap", "after"),
+        (
+            "run",
+            "checkpoints",
+            "first step",
+            "last step",
+            "typical gap",
+            "largest gap",
+            "after step",
+        ),
         zip(runs["run"].values, *(v.values for v in runs.data_vars.values()), strict=True),
     )
     missing, infinite = (values[kind].sum("run").values for kind in ("missing", "infinite"))
-    columns = ("long_name", "units", "dims", "least", "greatest", "values")
     _table(
         console,
-        ("metric", "what", "units", "dims", "least", "greatest", "values", "missing", "infinite"),
+        (
+            "metric",
+            "what",
+            "units",
+            "of each",
+            "least",
+            "greatest",
+            "values",
+            "missing",
+            "infinite",
+        ),
         zip(
             metrics["metric"].values,
-            *(metrics[column].values for column in columns),
+            *(metrics[column].values for column in ("long_name", "units")),
+            [dims.removeprefix("run, step").strip(", ") for dims in metrics["dims"].values],
+            *(metrics[column].values for column in ("least", "greatest", "values")),
             missing,
             infinite,
             strict=True,
@@ -76,18 +96,30 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
 
 
 def _table(console: Console, headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print a table: numbers stay on one line, words may go on to the next."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for i, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=i == 0)
-    for row in rows:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    cells = [list(column) for column in zip(*rows, strict=True)]
+    for i, (heading, column) in enumerate(zip(headings, cells, strict=False)):
+        numbers = all(_is_number(cell) for cell in column)
+        justify: Literal["left", "right"] = "right" if numbers else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=numbers or i == 0)
+    for row in zip(*cells, strict=True):
         table.add_row(*(Text(_text(cell)) for cell in row))
     console.print(table)
+
+
+def _is_number(cell: Any) -> bool:
+    return getattr(getattr(cell, "dtype", None), "kind", "") in "fiu"
 
 
 def _text(cell: Any) -> str:
     if getattr(getattr(cell, "dtype", None), "kind", "") != "f":
         return str(cell)
-    return "" if cell != cell else f"{cell:.6g}"
+    if np.isnan(cell):
+        return ""
+    whole = float(cell).is_integer() and abs(cell) < 1e15  # steps, which may lack some
+    return f"{cell:.0f}" if whole else f"{cell:.4g}"
