@@ -156,13 +156,15 @@ def test_the_command_prints_it(ds: xr.Dataset, tmp_path: Path) -> None:
     result = invoke(path)
     assert result.exit_code == 0, result.output
     assert "m.zarr: 3 runs, 4 metrics, 2 weight matrices" in result.output.replace("\n", "")
-    assert "│ [red]a │ 20" in result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["[red]a", "20"] in [row[:2] for row in rows]
     assert "Frobenius norm" in result.output
     assert "source: a test" in result.output
     assert "flat is 2.5 throughout: no phase can be told by it" in result.output
     assert "ds = ds.drop_vars('flat')" in result.output
     assert "matrix" not in result.output.replace("matrices", "")
-    assert "│ q      │ k" in invoke(path, "--parameters").output
+    rows = [line.split() for line in invoke(path, "--parameters").output.splitlines()]
+    assert "q" in [row[0] for row in rows if row]
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
