@@ -10,6 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "collect": "collect.runs",
     "Recorder": "collect.recorder",
     "select_parameters": "collect.parameters",
     "read_log": "collect.importers",

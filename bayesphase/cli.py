@@ -127,6 +127,65 @@ def inspect(
     show_inspection(Console(), found, name=str(path), parameters=parameters)
 
 
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds the checkpoints.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Metrics file to write, .nc or .zarr.")
+    ],
+    pattern: Annotated[
+        str | None, typer.Option(help="How paths are made, such as '{run}/step{step}.pt'.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a training, until interrupted.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks, with --watch.")] = 30.0,
+    patience: Annotated[
+        float | None, typer.Option(help="Stop watching after so many seconds without news.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Checkpoints to measure at a time.")] = 1,
+    include: Annotated[list[str] | None, typer.Option(help="Parameters to take in.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Parameters to leave out.")] = None,
+    n_heads: Annotated[int | None, typer.Option(min=1, help="Number of attention heads.")] = None,
+    n_kv_heads: Annotated[
+        int | None, typer.Option(min=1, help="Heads for keys and values, if fewer.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Where in each file the weights are, 'a/b' for b in a.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """Measure every checkpoint in a folder; run again, it goes on where it was."""
+    import json
+
+    import bayesphase
+
+    try:
+        ds = bayesphase.collect(
+            folder,
+            output=output,
+            pattern=pattern,
+            watch=every if watch else None,
+            patience=patience,
+            workers=workers,
+            include=include or (),
+            exclude=exclude or (),
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            key=key,
+            device=device,
+        )
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"{error}: reading checkpoints needs PyTorch and safetensors, install bayesphase[torch]"
+        ) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    for missing in json.loads(ds.attrs["missing_checkpoints"]):
+        typer.echo(f"missing: {missing['path']}: {missing['reason']}", err=True)
+    typer.echo(f"{ds.sizes['run']} runs, {ds.sizes['step']} steps in {output}")
+
+
 @train_app.command()
 def modular_addition(
     output: Annotated[

@@ -39,17 +39,18 @@ ONLY_IN = {
     "lightning": {"collect"},
     "tensorboard": {"collect"},
     "pyarrow": {"collect"},
+    "safetensors": {"collect"},
     "pymc": {"model"},
     "pytensor": {"model"},
     "nutpie": {"model"},
     "numba": {"model"},
     "llvmlite": {"model"},
-    "joblib": {"model"},  # for its pool of processes; its pickles are not for files
+    "joblib": {"collect", "model"},  # for its pool of processes; its pickles are not for files
     "sklearn": {"views"},
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},
     "typer": {"cli"},
-    "rich": {"cli", "demo", "model", "tables"},
+    "rich": {"cli", "collect", "demo", "model", "tables"},
 }
 # A network is a class and needs torch to be defined; nothing imports this module but to train it.
 TORCH_AT_THE_TOP = {"tasks/modular_addition.py"}

@@ -14,7 +14,7 @@ import bayesphase
 PUBLIC = [name for name in bayesphase.__all__ if name != "__version__"]
 # These are promised: taking one away breaks somebody's notebook.
 PROMISED = {
-    *("Recorder", "select_parameters", "read_log", "Metric", "inspect"),
+    *("collect", "Recorder", "select_parameters", "read_log", "Metric", "inspect"),
     *("open_metrics", "save_metrics", "validate_metrics", "combine_runs"),
     *("aggregate", "standardize", "features", "pca"),
     *("Prior", "build_model", "hmm_logp", "simulate"),

@@ -73,6 +73,8 @@ def entries_of_shapes(
 ) -> list[Entry]:
     """Describe the tensors of a file, of which only names, shapes and dtypes are known.
 
+    They come in the order of their names, numbers by value: formats keep different orders.
+
     Parameters
     ----------
     tensors : mapping of str to (tuple of int, str)
@@ -86,7 +88,8 @@ def entries_of_shapes(
     for alias, first in (tied or {}).items():
         aliases.setdefault(first, []).append(alias)
     entries = []
-    for name, (shape, dtype) in tensors.items():
+    for name in sorted(tensors, key=_by_number):
+        shape, dtype = tensors[name]
         if tied and name in tied:
             continue
         names = [name, *aliases.get(name, [])]
@@ -103,6 +106,10 @@ def entries_of_shapes(
             )
         )
     return entries
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d{1,18})", name)]
 
 
 def _left_out(name: str, tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> str | None:

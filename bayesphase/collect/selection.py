@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,6 +60,12 @@ class Selection:
     def to_json(self) -> str:
         """Return the selection as JSON, as it is kept in the attrs of a metrics Dataset."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Selection:
+        """Return the selection that was written as JSON."""
+        matrices = [Matrix(**{**m, "shape": tuple(m["shape"])}) for m in told["matrices"]]
+        return cls(tuple(matrices), tuple(told["biases"]), told["left_out"], told["notes"])
 
     def read(self, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         """Return the selected matrices and biases of a module, as views without a graph.
