@@ -4,7 +4,9 @@ Every public name is listed in ``_HOME`` with the module it lives in and is impo
 first used, so that ``import bayesphase`` stays quick and nothing here needs torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -90,6 +92,18 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'bayesphase' has no attribute {name!r}")
     return getattr(import_module(f"bayesphase.{home}"), name)
+
+
+class _Root(ModuleType):
+    """The package; a public name stays what it is when a subpackage of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing a subpackage binds it to its name here, and `collect` is a function, too.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Root
 
 
 def __dir__() -> list[str]:

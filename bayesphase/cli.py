@@ -158,10 +158,10 @@ def collect(
     """Measure every checkpoint in a folder; run again, it goes on where it was."""
     import json
 
-    import bayesphase
+    from bayesphase.collect.runs import collect as collect_metrics
 
     try:
-        ds = bayesphase.collect(
+        ds = collect_metrics(
             folder,
             output=output,
             pattern=pattern,

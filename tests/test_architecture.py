@@ -31,6 +31,7 @@ MAY_USE = {
     "tables": set(),
     "demo": {"bayesphase"},
     "cli": {"_storage", "bayesphase", "demo", "tables", "tasks"},
+    "cli": {"_storage", "bayesphase", "collect", "demo", "tasks"},
 }
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {

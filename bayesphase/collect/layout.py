@@ -116,16 +116,11 @@ def _candidates(root: Path, *, everything: bool) -> Iterator[tuple[str, bool]]:
                 continue
             looks = path.suffix in SUFFIXES and not _OTHER.fullmatch(path.name)
             if path.is_dir():
-                whole = is_checkpoint_folder(_names(path))
-                if whole and not (folder == root and _guess(below) is None):
+                whole = is_checkpoint_folder(_names(path)) and (everything or bool(_guess(below)))
+                if whole or looks:  # a folder called like a file is refused by the reader
                     yield below, True
-                    continue
-                if looks:  # a folder called like a file: said by the reader, which refuses it
-                    yield below, True
-                    continue
-                if whole:
-                    yield below, True
-                waiting.append(path)
+                if everything or not (whole or looks):
+                    waiting.append(path)
             elif path.is_file() and (looks or everything):
                 yield below, True
             elif looks:
