@@ -123,11 +123,9 @@ def _open_safetensors(path: Path) -> Weights:
 
 def _dtype(code: str) -> str:
     """Write a dtype of safetensors as torch does."""
-    known = {"BF16": "bfloat16", "BOOL": "bool"}
+    known = {"BF16": "bfloat16", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn"}
     kinds = {"F": "float", "I": "int", "U": "uint"}
-    name, _, variant = code.lower().partition("_")
-    plain = known.get(code) or kinds.get(code[:1], code) + name[1:]
-    return f"torch.{plain}" + (f"_{variant}" if variant else "")
+    return "torch." + (known.get(code) or kinds.get(code[:1], "") + code[1:].lower())
 
 
 def _open_torch(path: Path, key: str | None) -> Weights:
@@ -212,10 +210,10 @@ def _unwrap(loaded: Any, key: str | None) -> dict[str, Tensor]:
             lightning = "pytorch-lightning_version" in loaded
             loaded = loaded[inner[0]]
             if lightning:
-                return _without_shared_part(_without_shared_part_of_wrappers(_tensors(loaded)))
+                return _without_network_name(_tensors(loaded))
             continue
         if found:
-            return _without_shared_part_of_wrappers(_tensors(loaded))
+            return {str(k): v for k, v in found.items()}
         break
     raise Refused(f"no weights are found in it, there is {_listed(loaded)}: name theirs with key=")
 
@@ -233,14 +231,9 @@ def _listed(loaded: Any) -> str:
     return ", ".join(names) + (", ..." if len(loaded) > len(names) else "") or "nothing"
 
 
-def _without_shared_part_of_wrappers(found: dict[str, Any]) -> dict[str, Any]:
-    return {n: found[old] for n, old in plain_names(found).items()}
-
-
-def _without_shared_part(found: dict[str, Any]) -> dict[str, Any]:
+def _without_network_name(found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take off the attribute under which a Lightning module keeps its network."""
-    first = {name.partition(".")[0] for name in found if "." in name}
-    if len(first) == 1 and all("." in name for name in found):
+    if len({name.partition(".")[0] for name in found}) == 1 and all("." in n for n in found):
         return {name.partition(".")[2]: tensor for name, tensor in found.items()}
     return found
 
