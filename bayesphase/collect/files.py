@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "params", "weights")
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "network",
+    "net",
+    "params",
+    "weights",
+)
 """Keys under which training loops keep the weights, beside the optimiser's state and the like."""
 
 _SAFE_GLOBALS = {
@@ -138,7 +147,9 @@ def _open_torch(path: Path, key: str | None) -> Weights:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError:
         raise
-    except Exception as error:  # the loader raises whatever its parts do on a file that is not sound
+    except (
+        Exception
+    ) as error:  # the loader raises whatever its parts do on a file that is not sound
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"torch's loader of weights does not take it ({first})") from error
     found = _unwrap(loaded, key)

@@ -164,7 +164,9 @@ def _checked(weights: Weights) -> Weights:
         shape, dtype = weights.tensors[source]
         packed = dtype.startswith(("torch.int", "torch.uint")) or "float4" in dtype
         if packed and shape and ("weight" in name.rpartition(".")[2] or ".quant_state" in name):
-            raise Refused(f"{name!r} is packed as {dtype}: dequantise it, packed bits are no weights")
+            raise Refused(
+                f"{name!r} is packed as {dtype}: dequantise it, packed bits are no weights"
+            )
     new = {source: name for name, source in old.items()}
 
     def read(name: str) -> Tensor:

@@ -92,7 +92,8 @@ def _entries(module: nn.Module) -> list[Entry]:
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names_of.setdefault(id(parameter), []).append(name)
     config = getattr(module, "config", None)
-    heads = Heads.of_config(config.to_dict()) if hasattr(config, "to_dict") else Heads()
+    told = getattr(config, "to_dict", None)
+    heads = Heads() if told is None else Heads.of_config(told())
     entries = []
     for name, parameter in module.named_parameters():
         names = names_of[id(parameter)]

@@ -124,7 +124,9 @@ def _left_out(name: str, tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> 
     if last == "weight" and _EMBEDDING_MODULE.fullmatch(module.lower()):
         return "embedding, by its name"
     weight = tensors.get(f"{path}.weight" if path else "weight")
-    if weight is not None and len(weight[0]) == 1:  # batch, layer and RMS norms, whatever their name
+    if (
+        weight is not None and len(weight[0]) == 1
+    ):  # batch, layer and RMS norms, whatever their name
         return "norm layer, by its vector of weights"
     if _NORM_MODULE.fullmatch(module.lower()):
         return "norm layer, by its name"
@@ -242,9 +244,7 @@ class Rule:
             return "neither a matrix nor a bias"
         return None
 
-    def _matrices(
-        self, entry: Entry, names: list[str], notes: dict[str, str]
-    ) -> Iterator[Matrix]:
+    def _matrices(self, entry: Entry, names: list[str], notes: dict[str, str]) -> Iterator[Matrix]:
         name, shape = entry.name, entry.shape
         layer, _, last = name.rpartition(".")
         kind = next((k for p, k in self.kinds if fnmatchcase(name, p)), "")
@@ -267,7 +267,9 @@ class Rule:
         columns = 1
         for size in shape[1:]:
             columns *= size
-        yield Matrix(name.removesuffix(".weight"), layer, kind or entry.kind, (shape[0], columns), name)
+        yield Matrix(
+            name.removesuffix(".weight"), layer, kind or entry.kind, (shape[0], columns), name
+        )
 
 
 def _head(label: str, layer: str, kind: str, entry: Entry, part: Part) -> Matrix:

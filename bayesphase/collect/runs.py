@@ -249,7 +249,9 @@ class _Folder:
             "missing_checkpoints": json.dumps(missing),
             "files_without_step": json.dumps(ignored),
         }
-        selections = {run: self.records.selections[rows[0]["selection"]] for run, rows in runs.items()}
+        selections = {
+            run: self.records.selections[rows[0]["selection"]] for run, rows in runs.items()
+        }
         parts = [
             _dataset(run, rows, Selection.from_dict(selections[run]), missing, epochs, attrs)
             for run, rows in runs.items()
@@ -257,7 +259,9 @@ class _Folder:
         ds = combine_runs(parts)
         # where networks differ between runs, so do their selections: all are kept
         return ds.assign_attrs(
-            {} if "parameter_selection" in ds.attrs else {"parameter_selection": json.dumps(selections)}
+            {}
+            if "parameter_selection" in ds.attrs
+            else {"parameter_selection": json.dumps(selections)}
         )
 
     def _strangers(self, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -279,7 +283,9 @@ def _difference(one: dict[str, Any], usual: dict[str, Any]) -> str:
     here, there = ({m["name"]: m["shape"] for m in s["matrices"]} for s in (one, usual))
     for name in {**there, **here}:
         if here.get(name) != there.get(name):
-            return f"{name!r} has shape {here.get(name, 'none')}, expected {there.get(name, 'none')}"
+            return (
+                f"{name!r} has shape {here.get(name, 'none')}, expected {there.get(name, 'none')}"
+            )
     return "other biases, or others left out"
 
 

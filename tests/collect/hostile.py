@@ -53,9 +53,7 @@ def by_newobj(sentinel: Path) -> bytes:
 
 
 def by_stack_global(sentinel: Path) -> bytes:
-    return (
-        b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93X" + text(touching(sentinel)) + b"\x85R."
-    )
+    return b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93X" + text(touching(sentinel)) + b"\x85R."
 
 
 def by_build(sentinel: Path) -> bytes:
@@ -137,7 +135,10 @@ def many_views(path: Path) -> None:
 
 
 def bytearray_bomb(path: Path) -> None:
-    zipped(path, b"\x80\x02c__builtin__\nbytearray\n\x8a\x05" + (10**11).to_bytes(5, "little") + b"\x85R.")
+    zipped(
+        path,
+        b"\x80\x02c__builtin__\nbytearray\n\x8a\x05" + (10**11).to_bytes(5, "little") + b"\x85R.",
+    )
 
 
 def declared_terabytes(path: Path) -> None:
@@ -184,12 +185,19 @@ def lightning(path: Path, sentinel: Path) -> None:
 
 
 def legacy(path: Path, sentinel: Path) -> None:
-    torch.save({"0.weight": torch.zeros(2, 2), "x": Reduced(sentinel)}, path, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"0.weight": torch.zeros(2, 2), "x": Reduced(sentinel)},
+        path,
+        _use_new_zipfile_serialization=False,
+    )
 
 
 def lora_bomb(path: Path) -> None:
     path.mkdir()
-    tensors = {"q.lora_A.weight": torch.zeros(1, 300_000), "q.lora_B.weight": torch.zeros(300_000, 1)}
+    tensors = {
+        "q.lora_A.weight": torch.zeros(1, 300_000),
+        "q.lora_B.weight": torch.zeros(300_000, 1),
+    }
     save_file(tensors, path / "adapter_model.safetensors")
     (path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 1, "r": 1}))
 
@@ -219,7 +227,10 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
         for name, route in ROUTES.items()
     }
     return found | {
-        "python object.pt": (lambda p: torch.save({"a": Reduced(sentinel)}, p), "its pickle asks for"),
+        "python object.pt": (
+            lambda p: torch.save({"a": Reduced(sentinel)}, p),
+            "its pickle asks for",
+        ),
         "lightning.ckpt": (lambda p: lightning(p, sentinel), "its pickle asks for"),
         "legacy.pth": (lambda p: legacy(p, sentinel), "a pickle in another form is never read"),
         "a whole model.pt": (lambda p: torch.save(network(), p), "its pickle asks for torch.nn"),

@@ -75,7 +75,10 @@ def test_without_a_number_of_heads_attention_is_whole_and_says_so(tmp_path: Path
     assert [m.shape for m in selection.matrices] == [(12, 4)]
     assert "give n_heads" in selection.notes["a.in_proj_weight"]
     uneven = Rule.of(n_heads=5).select(entries, what="it")
-    assert "12 entries along axis 0 do not split into 5 + 2 x 5 heads" in uneven.notes["a.in_proj_weight"]
+    assert (
+        "12 entries along axis 0 do not split into 5 + 2 x 5 heads"
+        in uneven.notes["a.in_proj_weight"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def test_every_hostile_file_is_refused_and_the_good_ones_are_measured(tmp_path: 
     assert "step4000.pt and step4000.safetensors" in twice
     assert set(missing) == set(reasons)
     wrong = {
-        name: missing[path] for path, (name, reason) in reasons.items() if reason not in missing[path]
+        name: missing[path]
+        for path, (name, reason) in reasons.items()
+        if reason not in missing[path]
     }
     assert not wrong
     assert json.loads(ds.attrs["files_without_step"])[0]["path"] == "step3000.pt"
@@ -111,5 +113,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 def test_nothing_good_at_all(tmp_path: Path) -> None:
     (tmp_path / "step1.pt").touch()
-    with pytest.raises(ValueError, match=r"none of the 1 checkpoints .*step1.pt: the file is empty"):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 checkpoints .*step1.pt: the file is empty"
+    ):
         collect(tmp_path, progressbar=False)

@@ -51,9 +51,18 @@ def test_steps_are_ordered_by_number_and_what_differs_in_names_is_a_run(tmp_path
 
 
 def test_what_is_beside_weights_is_not_taken_for_them(tmp_path: Path) -> None:
-    made(tmp_path, *(f"checkpoint-5/{n}" for n in ("model.safetensors", "optimizer.pt", "rng_state.pth")))
+    made(
+        tmp_path,
+        *(f"checkpoint-5/{n}" for n in ("model.safetensors", "optimizer.pt", "rng_state.pth")),
+    )
     made(tmp_path, "run/step5/model.pt", "run/step5/optimizer.pt", "run/step5/training_args.bin")
-    made(tmp_path, "run/step5/rng_state_0.pth", "run/step5/scheduler.pt", "notes.txt", "run/.hidden1.pt")
+    made(
+        tmp_path,
+        "run/step5/rng_state_0.pth",
+        "run/step5/scheduler.pt",
+        "notes.txt",
+        "run/.hidden1.pt",
+    )
     assert [c.path for c in find_checkpoints(tmp_path).checkpoints] == [
         "run/step5/model.pt",
         "checkpoint-5",
