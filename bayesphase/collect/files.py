@@ -1,9 +1,9 @@
 """Weights in files, read without running anything that is in them.
 
 Two formats: safetensors, and the zip files of `torch.save`, of which torch's own restricted loader
-takes tensors only. Before that loader sees a file, the file itself is looked at: its records must be
-stored as they are and lie within it, and its pickle may name nothing but the parts of tensors, so
-that what is read can't be larger than what is there.
+takes tensors only. Before that loader sees a file, the file itself is looked at: its records must
+be stored as they are and lie within it, and its pickle may name nothing but the parts of tensors,
+so that what is read can't be larger than what is there.
 """
 
 from __future__ import annotations

@@ -105,32 +105,22 @@ def _candidates(root: Path, *, everything: bool) -> Iterator[tuple[str, bool]]:
         if real in seen:  # a link that leads back to a folder above
             continue
         seen.add(real)
-        try:
-            entries = sorted(folder.iterdir())
-        except OSError:
-            yield folder.relative_to(root).as_posix(), False
-            continue
-        for path in entries:
+        for path in sorted(folder / name for name in _names(folder) if not name.startswith(".")):
             below = path.relative_to(root).as_posix()
-            if path.name.startswith("."):
-                continue
             looks = path.suffix in SUFFIXES and not _OTHER.fullmatch(path.name)
             if path.is_dir():
                 whole = is_checkpoint_folder(_names(path)) and (everything or bool(_guess(below)))
-                if whole or looks:  # a folder called like a file is refused by the reader
-                    yield below, True
                 if everything or not (whole or looks):
                     waiting.append(path)
-            elif path.is_file() and (looks or everything):
-                yield below, True
-            elif looks:
-                yield below, False
+                looks |= whole  # a folder called like a file is refused by the reader
+            if looks or (everything and path.is_file()):
+                yield below, path.exists()
 
 
 def _names(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
-    except OSError:
+    except OSError:  # a folder that may not be read
         return set()
 
 

@@ -1,8 +1,8 @@
 """The rule by which tensors count, one for networks in memory and for files of their weights.
 
 It works on descriptions: of a live network the classes of its modules are known, of a file only
-names and shapes. By default weight matrices and biases count; embeddings, norm layers and buffers do
-not; in attention each head's query, key and value is its own matrix (arXiv:2308.09543).
+names and shapes. By default weight matrices and biases count; embeddings, norm layers and buffers
+do not; in attention each head's query, key and value is its own matrix (arXiv:2308.09543).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +110,7 @@ def collect(
     >>> metrics = collect("checkpoints/", output="metrics.zarr")  # doctest: +SKIP
     >>> json.loads(metrics.attrs["missing_checkpoints"])  # doctest: +SKIP
     """
-    root = Path(path)
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}")
-    if not root.is_dir():
-        raise NotADirectoryError(
-            f"{os.fspath(path)!r} is a file, expected the folder that holds the checkpoints"
-        )
+    root = _existing_folder(path)
     _check_device(device)
     for name, value in (("workers", workers), ("watch", watch), ("patience", patience)):
         if value is not None and not value > 0:
@@ -136,24 +130,41 @@ def collect(
     if output is not None:
         require_writable(output)
         log = Path(f"{os.fspath(output)}.records.jsonl")
-    place = {"folder": str(root.resolve()), "pattern": pattern}
-    folder = _Folder(root.resolve(), pattern, settings, Records(log, place | settings.to_dict()))
+    place = {"folder": str(root), "pattern": pattern}
+    folder = _Folder(root, pattern, settings, Records(log, place | settings.to_dict()))
 
-    ds, last_news = None, time.monotonic()
-    while True:
+    def look() -> bool:
         news = folder.update(workers, client, progressbar)
-        if news or ds is None:
-            last_news = time.monotonic() if news else last_news
-            if watch is None or folder.n_measured():
-                ds = folder.dataset()
-                if output is not None:
-                    save_metrics(ds, output)
-        if watch is None or (patience and time.monotonic() - last_news >= patience):
-            return folder.dataset() if ds is None else ds
-        try:
+        if output is not None and folder.n_measured() and (news or not Path(output).exists()):
+            save_metrics(folder.dataset(), output)
+        return news
+
+    look()
+    if watch is not None:
+        _keep_looking(look, watch, patience)
+    return folder.dataset()
+
+
+def _existing_folder(path: str | os.PathLike[str]) -> Path:
+    root = Path(path).resolve()
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}")
+    if not root.is_dir():
+        raise NotADirectoryError(
+            f"{os.fspath(path)!r} is a file, expected the folder that holds the checkpoints"
+        )
+    return root
+
+
+def _keep_looking(look: Callable[[], bool], watch: float, patience: float | None) -> None:
+    last_news = time.monotonic()
+    try:
+        while patience is None or time.monotonic() - last_news < patience:
             time.sleep(watch)
-        except KeyboardInterrupt:
-            return folder.dataset() if ds is None else ds
+            if look():
+                last_news = time.monotonic()
+    except KeyboardInterrupt:  # the way to end it; what was measured is kept
+        return
 
 
 def _check_device(device: str) -> None:
