@@ -133,13 +133,14 @@ def collect(
     place = {"folder": str(root), "pattern": pattern}
     folder = _Folder(root, pattern, settings, Records(log, place | settings.to_dict()))
 
-    def look() -> bool:
+    def look(first: bool = False) -> bool:
         news = folder.update(workers, client, progressbar)
-        if output is not None and folder.n_measured() and (news or not Path(output).exists()):
+        # at first in any case: what was killed may have kept records that are not in the output
+        if output is not None and folder.n_measured() and (news or first):
             save_metrics(folder.dataset(), output)
         return news
 
-    look()
+    look(first=True)
     if watch is not None:
         _keep_looking(look, watch, patience)
     return folder.dataset()

@@ -105,6 +105,17 @@ def test_what_was_measured_is_not_measured_again(
     xr.testing.assert_identical(open_metrics(output), grown)
 
 
+def test_records_that_are_not_in_the_output_get_into_it(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.nc"
+    quietly(folder, output=output)
+    before = output.read_bytes()
+    checkpoint(folder / "a" / "step200.pt", 200)
+    grown = quietly(folder, output=output)
+    output.write_bytes(before)  # as if it had been killed after the last record
+    quietly(folder, output=output)
+    xr.testing.assert_identical(open_metrics(output), grown)
+
+
 def test_records_outlive_checkpoints(folder: Path, tmp_path: Path) -> None:
     first = quietly(folder, output=tmp_path / "m.nc")
     (folder / "a" / "step9.pt").unlink()
