@@ -34,6 +34,8 @@ def measure_all(
 def _outcome(result: Callable[[], dict[str, Any]]) -> Outcome:
     try:
         return result()
+    except ModuleNotFoundError:  # no fault of the checkpoint: without the library none can be read
+        raise
     except Exception as error:
         return error
 
@@ -60,11 +62,12 @@ def _in_processes(
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
+    pool = get_reusable_executor(workers, timeout=_KEEP_WORKERS)
     waiting, suspects = deque(paths), deque[str]()
     running: dict[Future[dict[str, Any]], str] = {}
     try:
         while waiting or suspects or running:
-            pool = get_reusable_executor(workers, timeout=_KEEP_WORKERS)
+            pool = get_reusable_executor(workers, timeout=_KEEP_WORKERS)  # a new one if it broke
             if suspects and not running:
                 path = suspects.popleft()
                 yield path, _outcome(pool.submit(measure, path, settings).result)
@@ -79,5 +82,5 @@ def _in_processes(
                 else:
                     yield path, outcome
     except BaseException:
-        get_reusable_executor().shutdown(kill_workers=True)
+        pool.shutdown(kill_workers=True)
         raise

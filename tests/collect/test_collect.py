@@ -296,6 +296,14 @@ def test_wrong_arguments(folder: Path, settings: dict, error: type, message: str
         quietly(folder, **settings)
 
 
+def test_a_missing_library_is_no_fault_of_a_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ModuleNotFoundError, match="safetensors"):
+        quietly(folder)
+
+
 def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         quietly(tmp_path / "no")
