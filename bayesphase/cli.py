@@ -156,8 +156,6 @@ def collect(
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Measure every checkpoint in a folder; run again, it goes on where it was."""
-    import json
-
     from bayesphase.collect.runs import collect as collect_metrics
 
     try:

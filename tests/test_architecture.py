@@ -30,8 +30,7 @@ MAY_USE = {
     "tasks": {"collect", "combine", "dataset"},
     "tables": set(),
     "demo": {"bayesphase"},
-    "cli": {"_storage", "bayesphase", "demo", "tables", "tasks"},
-    "cli": {"_storage", "bayesphase", "collect", "demo", "tasks"},
+    "cli": {"_storage", "bayesphase", "collect", "demo", "tables", "tasks"},
 }
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {

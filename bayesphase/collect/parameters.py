@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Matrix", "Selection", "require_module", "select_parameters"]
 
-    def read_gradients(self, module: nn.Module) -> list[Tensor | None]:
-        """Return the gradients of the selected matrices that their parameters hold, or None."""
-        parameters = dict(module.named_parameters(remove_duplicate=False))
-        gradients = [(matrix, parameters[matrix.source].grad) for matrix in self.matrices]
-        return [None if grad is None else matrix.read(grad) for matrix, grad in gradients]
-
 
 def select_parameters(
     module: nn.Module,

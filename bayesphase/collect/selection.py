@@ -89,3 +89,9 @@ class Selection:
                 f"a selected parameter has changed its shape ({error}): select again"
             ) from error
         return matrices, [parameters[name].detach() for name in self.biases]
+
+    def read_gradients(self, module: nn.Module) -> list[Tensor | None]:
+        """Return the gradients of the selected matrices that their parameters hold, or None."""
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        gradients = [(matrix, parameters[matrix.source].grad) for matrix in self.matrices]
+        return [None if grad is None else matrix.read(grad) for matrix, grad in gradients]
