@@ -4,19 +4,17 @@ Every public name is listed in ``_HOME`` with the module it lives in and is impo
 first used, so that ``import bayesphase`` stays quick and nothing here needs torch.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "collect": "collect.runs",
-    "Recorder": "collect.recorder",
-    "select_parameters": "collect.parameters",
-    "read_log": "collect.importers",
-    "Metric": "collect.measured",
+    "collect": "recording.runs",
+    "Recorder": "recording.recorder",
+    "select_parameters": "recording.parameters",
+    "read_log": "recording.importers",
+    "Metric": "recording.measured",
     "inspect": "inspection",
     "combine_runs": "combine",
     "validate_metrics": "dataset",
@@ -80,8 +78,8 @@ _HOME = {
 
 # Classes that are made from one of another library, which need not be there: not in `__all__`.
 _WITH_A_TRAINER = {
-    "HFRecorder": "collect.callbacks.huggingface",
-    "LightningRecorder": "collect.callbacks.lightning",
+    "HFRecorder": "recording.callbacks.huggingface",
+    "LightningRecorder": "recording.callbacks.lightning",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]
@@ -92,18 +90,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'bayesphase' has no attribute {name!r}")
     return getattr(import_module(f"bayesphase.{home}"), name)
-
-
-class _Root(ModuleType):
-    """The package; a public name stays what it is when a subpackage of that name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing a subpackage binds it to its name here, and `collect` is a function, too.
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Root
 
 
 def __dir__() -> list[str]:

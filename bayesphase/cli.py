@@ -156,7 +156,7 @@ def collect(
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Measure every checkpoint in a folder; run again, it goes on where it was."""
-    from bayesphase.collect.runs import collect as collect_metrics
+    from bayesphase.recording.runs import collect as collect_metrics
 
     try:
         ds = collect_metrics(

@@ -22,40 +22,40 @@ MAY_USE = {
     "combine": {"dataset"},
     "inspection": {"_storage", "dataset"},
     "results": {"_storage"},
-    "collect": {"_storage", "combine", "dataset"},
+    "recording": {"_storage", "combine", "dataset"},
     "views": {"dataset"},
     "model": {"_compat"},
     "analysis": {"model"},
     "plots": {"analysis"},
-    "tasks": {"collect", "combine", "dataset"},
+    "tasks": {"recording", "combine", "dataset"},
     "tables": set(),
     "demo": {"bayesphase"},
-    "cli": {"_storage", "bayesphase", "collect", "demo", "tables", "tasks"},
+    "cli": {"_storage", "bayesphase", "recording", "demo", "tables", "tasks"},
 }
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {
-    "torch": {"collect", "tasks"},
-    "transformers": {"collect"},
-    "lightning": {"collect"},
-    "tensorboard": {"collect"},
-    "pyarrow": {"collect"},
-    "safetensors": {"collect"},
+    "torch": {"recording", "tasks"},
+    "transformers": {"recording"},
+    "lightning": {"recording"},
+    "tensorboard": {"recording"},
+    "pyarrow": {"recording"},
+    "safetensors": {"recording"},
     "pymc": {"model"},
     "pytensor": {"model"},
     "nutpie": {"model"},
     "numba": {"model"},
     "llvmlite": {"model"},
-    "joblib": {"collect", "model"},  # for its pool of processes; its pickles are not for files
+    "joblib": {"recording", "model"},  # for its pool of processes; its pickles are not for files
     "sklearn": {"views"},
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},
     "typer": {"cli"},
-    "rich": {"cli", "collect", "demo", "model", "tables"},
+    "rich": {"cli", "recording", "demo", "model", "tables"},
 }
 # A network is a class and needs torch to be defined; nothing imports this module but to train it.
 TORCH_AT_THE_TOP = {"tasks/modular_addition.py"}
 # A callback is a class of a trainer's; nothing imports these but to train with that.
-WITH_A_TRAINER = {"collect/callbacks/huggingface.py", "collect/callbacks/lightning.py"}
+WITH_A_TRAINER = {"recording/callbacks/huggingface.py", "recording/callbacks/lightning.py"}
 UNSAFE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 

@@ -18,8 +18,8 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bayesphase.collect.parameters import Selection, select_parameters
-from bayesphase.collect.recorder import Recorder
+from bayesphase.recording.parameters import Selection, select_parameters
+from bayesphase.recording.recorder import Recorder
 
 CONVERGED = 0.99
 """Validation accuracy from which a run counts as converged for `Settings.tail`."""

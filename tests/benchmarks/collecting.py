@@ -78,7 +78,7 @@ def measure(*, kind: str, heads: bool, threads: int, rounds: int = 2) -> dict[st
     """Time each way in turns, the best of some rounds; runs in a process of its own."""
     import torch
 
-    from bayesphase.collect.metrics import matrices_metrics
+    from bayesphase.recording.metrics import matrices_metrics
 
     torch.set_num_threads(threads)
     weights = _bert(kind, heads)
@@ -111,7 +111,7 @@ def _loop(weights: list[Any], dtype: Any) -> dict[str, np.ndarray]:
     """Compute the eight metrics as one would write them down."""
     import torch
 
-    from bayesphase.collect.metrics import MATRIX_METRICS
+    from bayesphase.recording.metrics import MATRIX_METRICS
 
     rows = []
     for weight in weights:
