@@ -153,6 +153,10 @@ def collect(
     key: Annotated[
         str | None, typer.Option(help="Where in each file the weights are, 'a/b' for b in a.")
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What to measure; may be given several times [default: the paper's]."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Measure every checkpoint in a folder; run again, it goes on where it was."""
@@ -171,6 +175,7 @@ def collect(
             n_heads=n_heads,
             n_kv_heads=n_kv_heads,
             key=key,
+            metrics=metric,
             device=device,
         )
     except ModuleNotFoundError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bayesphase.recording.definitions import choose_metrics
 from bayesphase.recording.files import Refused, Weights
 from bayesphase.recording.folders import files_of, open_checkpoint
+from bayesphase.recording.measured import Metric
 from bayesphase.recording.metrics import (
     DEFINITIONS,
     count_nonfinite,
@@ -16,7 +18,7 @@ from bayesphase.recording.metrics import (
     pooled_metrics,
 )
 from bayesphase.recording.rule import Rule, entries_of_shapes
-from bayesphase.recording.selection import Selection
+from bayesphase.recording.selection import Matrix, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +31,31 @@ class Settings:
     rule: Rule
     key: str | None = None
     device: str = "cpu"
+    metrics: tuple[Metric, ...] = choose_metrics()
+
+    @property
+    def references(self) -> list[str]:
+        """What metrics compare a checkpoint with: "initial", the first of its run, "previous"."""
+        asked = {reference for metric in self.metrics for reference in metric.references}
+        return sorted(asked - {"gradient"})  # which no checkpoint has
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it, with the version of the metrics' definitions."""
-        return {"metric_definitions": DEFINITIONS, **asdict(self)}
+        return {
+            "metric_definitions": DEFINITIONS,
+            "rule": asdict(self.rule),
+            "key": self.key,
+            "device": self.device,
+            "metrics": {metric.name: metric.attrs for metric in self.metrics},
+        }
+
+
+class Task(NamedTuple):
+    """A checkpoint to measure, and those that its metrics compare it with; all paths."""
+
+    path: str
+    initial: str | None = None
+    previous: str | None = None
 
 
 def fingerprint(path: Path) -> list[list[Any]]:
@@ -47,12 +70,13 @@ def fingerprint(path: Path) -> list[list[Any]]:
     return [[f.name, (stat := f.stat()).st_size, stat.st_mtime_ns] for f in files]
 
 
-def measure(path: str, settings: Settings) -> dict[str, Any]:
+def measure(task: Task, settings: Settings) -> dict[str, Any]:
     """Measure one checkpoint, in one thread: the numbers then do not depend on who does it.
 
     Parameters
     ----------
-    path : str
+    task : Task
+        A checkpoint to compare with that can't be read counts as unknown.
     settings : Settings
 
     Returns
@@ -68,48 +92,86 @@ def measure(path: str, settings: Settings) -> dict[str, Any]:
     """
     import torch
 
-    before = fingerprint(Path(path))
+    path = Path(task.path)
+    before = fingerprint(path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        weights, heads = open_checkpoint(Path(path), key=settings.key)
+        weights, heads = open_checkpoint(path, key=settings.key)
         entries = entries_of_shapes(weights.tensors, tied=weights.tied, heads=heads)
         selection = settings.rule.select(entries, what="the checkpoint")
-        values = _values(weights, selection, settings.device)
+        values = _values(weights, selection, task, settings)
         result: dict[str, Any] = {"selection": asdict(selection), "values": values}
     except ValueError as error:  # of `Refused`, and of a rule that fits nothing
         result = {"reason": str(error)}
     finally:
         torch.set_num_threads(threads)
-    if fingerprint(Path(path)) != before:
+    if fingerprint(path) != before:
         raise OSError(f"{path} changed while it was read")
     return {"files": before, **result}
 
 
-def _values(weights: Weights, selection: Selection, device: str) -> dict[str, Any]:
-    """Compute all metrics, with one tensor in memory at a time."""
+class _Reader:
+    """Reads the tensors of a checkpoint; the last one is kept, for its heads follow each other."""
 
-    def read(name: str) -> Tensor:
-        try:
-            return weights.read(name).to(device)
-        except (RuntimeError, NotImplementedError) as error:
-            raise Refused(f"{name!r} can't be read ({error})") from error
+    def __init__(self, weights: Weights, device: str) -> None:
+        self.weights = weights
+        self.device = device
+        self.last: tuple[str, Tensor] | None = None
+
+    def tensor(self, name: str) -> Tensor:
+        if self.last is None or self.last[0] != name:
+            self.last = None  # before the next one takes memory
+            try:
+                self.last = name, self.weights.read(name).to(self.device)
+            except (RuntimeError, NotImplementedError) as error:
+                raise Refused(f"{name!r} can't be read ({error})") from error
+        return self.last[1]
+
+    def matrix(self, matrix: Matrix) -> Tensor:
+        return matrix.read(self.tensor(matrix.source))
+
+
+def _values(
+    weights: Weights, selection: Selection, task: Task, settings: Settings
+) -> dict[str, Any]:
+    """Compute all metrics, with one tensor of each checkpoint in memory at a time."""
+    reader = _Reader(weights, settings.device)
+    others = {
+        name: other
+        for name in settings.references
+        if (path := getattr(task, name)) and (other := _reference(path, weights, settings))
+    }
 
     def matrices() -> Iterator[Tensor]:
-        source, tensor = "", None
-        for matrix in selection.matrices:
-            if tensor is None or matrix.source != source:
-                source, tensor = matrix.source, read(matrix.source)
-            yield matrix.read(tensor)
+        return (reader.matrix(matrix) for matrix in selection.matrices)
 
     columns: dict[str, list[float]] = {}
     nonfinite = 0
-    for matrix in matrices():
-        nonfinite += count_nonfinite([matrix])
-        for name, value in matrix_metrics(matrix).items():
+    for matrix in selection.matrices:
+        weight = reader.matrix(matrix)
+        nonfinite += count_nonfinite([weight])
+        compared = {name: other.matrix(matrix) for name, other in others.items()}
+        measured = matrix_metrics(
+            weight,
+            metrics=settings.metrics,
+            initial=compared.get("initial"),
+            previous=compared.get("previous"),
+        )
+        for name, value in measured.items():
             columns.setdefault(name, []).append(value)
     values: dict[str, Any] = dict(columns)
     values |= pooled_metrics(matrices(), prefix="weight")
-    values |= pooled_metrics((read(name) for name in selection.biases), prefix="bias")
-    nonfinite += count_nonfinite(read(name) for name in selection.biases)
+    values |= pooled_metrics((reader.tensor(name) for name in selection.biases), prefix="bias")
+    nonfinite += count_nonfinite(reader.tensor(name) for name in selection.biases)
     return values | {"nonfinite_count": float(nonfinite)}
+
+
+def _reference(path: str, weights: Weights, settings: Settings) -> _Reader | None:
+    """Open a checkpoint that another one is compared with, if it has tensors of the same shapes."""
+    try:
+        other, _ = open_checkpoint(Path(path), key=settings.key)
+    except (OSError, Refused):
+        return None  # it is listed as missing, with its reason, where it is measured itself
+    shapes, there = ({n: shape for n, (shape, _) in w.tensors.items()} for w in (weights, other))
+    return _Reader(other, settings.device) if shapes == there else None

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,10 @@ import xarray as xr
 from bayesphase._storage import require_writable
 from bayesphase.combine import combine_runs
 from bayesphase.dataset import save_metrics
+from bayesphase.recording.definitions import choose_metrics
 from bayesphase.recording.layout import Checkpoint, find_checkpoints
-from bayesphase.recording.measure import Settings, fingerprint
+from bayesphase.recording.measure import Settings, Task, fingerprint
+from bayesphase.recording.measured import Measured, Metric
 from bayesphase.recording.records import Records
 from bayesphase.recording.rule import Rule
 from bayesphase.recording.run_log import RunLog
@@ -40,6 +42,7 @@ def collect(
     n_heads: int | None = None,
     n_kv_heads: int | None = None,
     key: str | None = None,
+    metrics: Sequence[str | Metric | Callable[[Measured], float]] | None = None,
     device: str = "cpu",
     workers: int = 1,
     client: Client | None = None,
@@ -74,6 +77,11 @@ def collect(
     key : str, optional
         Where in each file the weights are, such as ``"generator/state_dict"``, if not under one of
         the usual keys.
+    metrics : sequence of str, Metric or callable, optional
+        What is measured of each matrix; as for `Recorder`. Distances are from the first checkpoint
+        of the run and from the one before; those change, and are measured again, when checkpoints
+        are added in between, but not when old ones are deleted. Change the name of a function when
+        you change the function: records are told apart by names and what is said about them.
     device : str
         Where metrics are computed, such as ``"cuda"``.
     workers : int
@@ -125,7 +133,7 @@ def collect(
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
     )
-    settings = Settings(rule, key, device)
+    settings = Settings(rule, key, device, _of_weights(choose_metrics(metrics)))
     log = None
     if output is not None:
         require_writable(output)
@@ -144,6 +152,16 @@ def collect(
     if watch is not None:
         _keep_looking(look, watch, patience)
     return folder.dataset()
+
+
+def _of_weights(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    for metric in metrics:
+        if set(metric.references) == {"gradient"}:
+            raise ValueError(
+                f"{metric.name!r} is a metric of gradients, which checkpoints do not hold: leave "
+                "it out, or record it while training, with bayesphase.Recorder"
+            )
+    return metrics
 
 
 def _existing_folder(path: str | os.PathLike[str]) -> Path:
@@ -198,37 +216,64 @@ class _Folder:
         paths: dict[tuple[str, int], list[Checkpoint]] = {}
         for checkpoint in found:
             paths.setdefault((checkpoint.run, checkpoint.step), []).append(checkpoint)
+        alone = {place: here[0] for place, here in paths.items() if len(here) == 1}
+        compared = self._compared(alone)
         todo = {}
         for place, here in paths.items():
             if len(here) > 1:
                 names = " and ".join(c.path for c in here)
                 reason = f"there is more than one checkpoint of this step: {names}"
                 self.missing[place] = (here[0], reason)
-            elif not self._is_known(here[0]):
-                todo[str(self.root / here[0].path)] = here[0]
+            elif not self._is_known(here[0], compared[place]):
+                others = {name: str(self.root / c) for name, (c, _) in compared[place].items()}
+                todo[Task(str(self.root / here[0].path), **others)] = here[0]
         done = 0
-        for path, outcome in _with_bar(
+        for task, outcome in _with_bar(
             measure_all(list(todo), self.settings, workers=workers, client=client),
             len(todo),
             progressbar,
         ):
-            checkpoint = todo[path]
+            checkpoint = todo[task]
             if isinstance(outcome, Exception):  # kept for now only: another try may do better
                 reason = f"{type(outcome).__name__}: {outcome}"
                 self.missing[checkpoint.run, checkpoint.step] = (checkpoint, reason)
             else:
                 done += 1
-                self.records.add({**checkpoint._asdict(), **outcome})
+                references = compared[checkpoint.run, checkpoint.step]
+                self.records.add({**checkpoint._asdict(), "compared": references, **outcome})
         return bool(done) or set(self.missing) != before
 
-    def _is_known(self, checkpoint: Checkpoint) -> bool:
+    def _compared(self, found: Mapping[tuple[str, int], Checkpoint]) -> dict[Any, dict[str, Any]]:
+        """By run and step: paths and files of the checkpoints that metrics compare one with."""
+        compared: dict[Any, dict[str, Any]] = {place: {} for place in found}
+        first: dict[str, Checkpoint] = {}
+        before: dict[str, Checkpoint] = {}
+        for place in sorted(found):
+            here = found[place]
+            others = {"initial": first.setdefault(here.run, here), "previous": before.get(here.run)}
+            for name in self.settings.references:
+                if (other := others[name]) is not None:
+                    compared[place][name] = [other.path, self._files(other.path)]
+            before[here.run] = here
+        return compared
+
+    def _files(self, path: str) -> list[list[Any]] | None:
+        try:
+            return fingerprint(self.root / path)
+        except OSError:
+            return None
+
+    def _is_known(self, checkpoint: Checkpoint, compared: Mapping[str, Any]) -> bool:
         record = self.records.get(checkpoint.run, checkpoint.step)
         if record is None or record["path"] != checkpoint.path:
             return False
-        try:
-            return fingerprint(self.root / checkpoint.path) == record["files"]
-        except OSError:
+        # a checkpoint to compare with that is gone by now can't be compared with again
+        if any(
+            compared.get(name) != [path, files] and self._files(path) is not None
+            for name, (path, files) in record["compared"].items()
+        ):
             return False
+        return self._files(checkpoint.path) == record["files"]
 
     def n_measured(self) -> int:
         """Count the checkpoints that have metrics."""
@@ -265,7 +310,19 @@ class _Folder:
             run: self.records.selections[rows[0]["selection"]] for run, rows in runs.items()
         }
         parts = [
-            _dataset(run, rows, Selection.from_dict(selections[run]), missing, epochs, attrs)
+            _dataset(
+                RunLog(
+                    run,
+                    None,
+                    Selection.from_dict(selections[run]),
+                    None,
+                    attrs,
+                    metrics=self.settings.metrics,
+                ),
+                rows,
+                missing,
+                epochs,
+            )
             for run, rows in runs.items()
         ]
         ds = combine_runs(parts)
@@ -302,19 +359,16 @@ def _difference(one: dict[str, Any], usual: dict[str, Any]) -> str:
 
 
 def _dataset(
-    run: str,
+    log: RunLog,
     records: list[dict[str, Any]],
-    selection: Selection,
     missing: list[dict[str, Any]],
     epochs: Mapping[tuple[str, int], int | None],
-    attrs: dict[str, Any],
 ) -> xr.Dataset:
-    rows: dict[int, dict[str, Any]] = {m["step"]: {} for m in missing if m["run"] == run}
+    rows: dict[int, dict[str, Any]] = {m["step"]: {} for m in missing if m["run"] == log.run}
     for record in records:
         rows[record["step"]] = {k: _array(v) for k, v in record["values"].items()}
-    log = RunLog(run, None, selection, None, attrs)
     for step in sorted(rows):
-        epoch = epochs[run, step]
+        epoch = epochs[log.run, step]
         log.rows.append(rows[step] | {"step": step} | ({} if epoch is None else {"epoch": epoch}))
     return log.dataset()
 

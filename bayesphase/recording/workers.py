@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from typing import TYPE_CHECKING, Any
 
-from bayesphase.recording.measure import Settings, measure
+from bayesphase.recording.measure import Settings, Task, measure
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -19,16 +19,16 @@ _KEEP_WORKERS = 10  # seconds that idle processes live: those of a process that 
 
 
 def measure_all(
-    paths: Sequence[str], settings: Settings, *, workers: int, client: Client | None
-) -> Iterator[tuple[str, Outcome]]:
-    """Yield each path with its outcome, as soon as it is known."""
+    tasks: Sequence[Task], settings: Settings, *, workers: int, client: Client | None
+) -> Iterator[tuple[Task, Outcome]]:
+    """Yield each task with its outcome, as soon as it is known."""
     if client is not None:
-        yield from _on_cluster(paths, settings, client)
-    elif workers > 1 and len(paths) > 1:
-        yield from _in_processes(paths, settings, workers)
+        yield from _on_cluster(tasks, settings, client)
+    elif workers > 1 and len(tasks) > 1:
+        yield from _in_processes(tasks, settings, workers)
     else:
-        for path in paths:
-            yield path, _outcome(lambda path=path: measure(path, settings))  # type: ignore[misc]
+        for task in tasks:
+            yield task, _outcome(lambda task=task: measure(task, settings))  # type: ignore[misc]
 
 
 def _outcome(result: Callable[[], dict[str, Any]]) -> Outcome:
@@ -41,11 +41,11 @@ def _outcome(result: Callable[[], dict[str, Any]]) -> Outcome:
 
 
 def _on_cluster(
-    paths: Sequence[str], settings: Settings, client: Client
-) -> Iterator[tuple[str, Outcome]]:
+    tasks: Sequence[Task], settings: Settings, client: Client
+) -> Iterator[tuple[Task, Outcome]]:
     """Do each as a task; those of a worker that dies are done by another one."""
     submit = client.get_executor(pure=False).submit
-    waiting = {submit(measure, path, settings): path for path in paths}
+    waiting = {submit(measure, task, settings): task for task in tasks}
     try:
         for future in as_completed(list(waiting)):
             yield waiting.pop(future), _outcome(future.result)
@@ -55,32 +55,32 @@ def _on_cluster(
 
 
 def _in_processes(
-    paths: Sequence[str], settings: Settings, workers: int
-) -> Iterator[tuple[str, Outcome]]:
+    tasks: Sequence[Task], settings: Settings, workers: int
+) -> Iterator[tuple[Task, Outcome]]:
     """Do a few at a time; if a process dies, do those one by one, to tell which it was."""
     # unlike the standard library's pool, loky's needs no `if __name__ == "__main__"` in a script
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     pool = get_reusable_executor(workers, timeout=_KEEP_WORKERS)
-    waiting, suspects = deque(paths), deque[str]()
-    running: dict[Future[dict[str, Any]], str] = {}
+    waiting, suspects = deque(tasks), deque[Task]()
+    running: dict[Future[dict[str, Any]], Task] = {}
     try:
         while waiting or suspects or running:
             pool = get_reusable_executor(workers, timeout=_KEEP_WORKERS)  # a new one if it broke
             if suspects and not running:
-                path = suspects.popleft()
-                yield path, _outcome(pool.submit(measure, path, settings).result)
+                task = suspects.popleft()
+                yield task, _outcome(pool.submit(measure, task, settings).result)
                 continue
             while waiting and not suspects and len(running) < 2 * workers:
-                path = waiting.popleft()
-                running[pool.submit(measure, path, settings)] = path
+                task = waiting.popleft()
+                running[pool.submit(measure, task, settings)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                path, outcome = running.pop(future), _outcome(future.result)
+                task, outcome = running.pop(future), _outcome(future.result)
                 if isinstance(outcome, BrokenProcessPool):
-                    suspects.append(path)
+                    suspects.append(task)
                 else:
-                    yield path, outcome
+                    yield task, outcome
     except BaseException:
         pool.shutdown(kill_workers=True)
         raise

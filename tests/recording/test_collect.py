@@ -86,9 +86,9 @@ def test_what_was_measured_is_not_measured_again(
     asked: list[str] = []
     measure_all = runs_module.measure_all
 
-    def counted(paths, *args, **kwargs):
-        asked.extend(Path(p).name for p in paths)
-        return measure_all(paths, *args, **kwargs)
+    def counted(tasks, *args, **kwargs):
+        asked.extend(Path(task.path).name for task in tasks)
+        return measure_all(tasks, *args, **kwargs)
 
     monkeypatch.setattr(runs_module, "measure_all", counted)
     first = quietly(folder, output=output)
@@ -229,6 +229,43 @@ def test_killed_at_20_moments(tmp_path: Path) -> None:
     kill_at_random(tmp_path / "runs", tmp_path, 20)
 
 
+def test_metrics_by_name_are_those_that_a_recorder_measures(folder: Path, tmp_path: Path) -> None:
+    names = ["stable_rank", "distance_from_initial", "distance_from_previous"]
+    output = tmp_path / "m.zarr"
+    found = quietly(folder, metrics=names, output=output).sel(run=["a"])
+    model = network()
+    recorder = Recorder(model, run="a", metrics=names)
+    sound = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for step in (0, 9, 10, 100):
+        model.load_state_dict({name: tensor * (1 + step / 10) for name, tensor in sound.items()})
+        recorder.record(step)
+    expected = recorder.dataset()
+    found = found.sel(step=expected["step"])
+    for name in names:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+        assert found[name].attrs == expected[name].attrs
+    assert not set(found.data_vars) ^ set(expected.data_vars)
+    # one that comes in between changes what the next is compared with; one that goes does not
+    checkpoint(folder / "a" / "step50.pt", 50)
+    (folder / "a" / "step0.pt").unlink()
+    distance = quietly(folder, metrics=names, output=output)["distance_from_previous"].sel(run="a")
+    weights = [float(sound[f"{i}.weight"].norm()) for i in (0, 2)]
+    for step, before in ((9, 0), (10, 9), (50, 10), (100, 50)):
+        moved = np.array(weights) * (step - before) / 10
+        np.testing.assert_allclose(distance.sel(step=step), moved, rtol=1e-6)
+
+
+def test_a_metric_of_your_own_is_measured_by_workers_too(folder: Path) -> None:
+    def largest_entry(m) -> float:
+        return float(m.weight.abs().max())
+
+    ds = quietly(folder, metrics=[largest_entry], workers=2)
+    expected = [float(network().state_dict()[f"{i}.weight"].abs().max()) for i in (0, 2)]
+    np.testing.assert_allclose(ds["largest_entry"].sel(run="a", step=0), expected)
+    with pytest.raises(ValueError, match="'gradient_norm' is a metric of gradients"):
+        quietly(folder, metrics=["gradient_norm"])
+
+
 def test_a_process_that_dies_takes_no_other_checkpoint_along(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,12 +276,12 @@ def test_a_process_that_dies_takes_no_other_checkpoint_along(
     assert "TerminatedWorkerError" in reasons["a/step10.pt"]
 
 
-def dies_at_step_10(path: str, settings):
+def dies_at_step_10(task, settings):
     from bayesphase.recording.measure import measure
 
-    if path.endswith("step10.pt"):
+    if task.path.endswith("step10.pt"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return measure(path, settings)
+    return measure(task, settings)
 
 
 def test_on_a_cluster_whose_workers_are_killed(folder: Path) -> None:
