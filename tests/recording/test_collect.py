@@ -23,7 +23,7 @@ from torch import nn  # noqa: E402
 from bayesphase import Recorder, collect, open_metrics  # noqa: E402
 from bayesphase.cli import app  # noqa: E402
 from bayesphase.dataset import validate_metrics  # noqa: E402
-from bayesphase.recording import runs as runs_module  # noqa: E402
+from bayesphase.recording import collection as collection_module  # noqa: E402
 from bayesphase.recording import workers as workers_module  # noqa: E402
 
 
@@ -84,13 +84,13 @@ def test_what_was_measured_is_not_measured_again(
 ) -> None:
     output = tmp_path / "m.zarr"
     asked: list[str] = []
-    measure_all = runs_module.measure_all
+    measure_all = collection_module.measure_all
 
     def counted(tasks, *args, **kwargs):
         asked.extend(Path(task.path).name for task in tasks)
         return measure_all(tasks, *args, **kwargs)
 
-    monkeypatch.setattr(runs_module, "measure_all", counted)
+    monkeypatch.setattr(collection_module, "measure_all", counted)
     first = quietly(folder, output=output)
     assert len(asked) == 9
     xr.testing.assert_identical(open_metrics(output), first)
