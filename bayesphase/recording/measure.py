@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from bayesphase.recording.measured import Metric
 from bayesphase.recording.metrics import (
     DEFINITIONS,
     count_nonfinite,
-    matrix_metrics,
+    matrices_metrics,
     pooled_metrics,
 )
 from bayesphase.recording.rule import Rule, entries_of_shapes
@@ -148,18 +149,20 @@ def _values(
 
     columns: dict[str, list[float]] = {}
     nonfinite = 0
-    for matrix in selection.matrices:
-        weight = reader.matrix(matrix)
-        nonfinite += count_nonfinite([weight])
-        compared = {name: other.matrix(matrix) for name, other in others.items()}
-        measured = matrix_metrics(
+    # the heads of a tensor together, which is quicker
+    for _, heads in groupby(selection.matrices, key=lambda matrix: matrix.source):
+        here = [*heads]
+        weight = [reader.matrix(matrix) for matrix in here]
+        nonfinite += count_nonfinite(weight)
+        compared = {name: [other.matrix(m) for m in here] for name, other in others.items()}
+        measured = matrices_metrics(
             weight,
             metrics=settings.metrics,
             initial=compared.get("initial"),
             previous=compared.get("previous"),
         )
-        for name, value in measured.items():
-            columns.setdefault(name, []).append(value)
+        for name, column in measured.items():
+            columns.setdefault(name, []).extend(column.tolist())
     values: dict[str, Any] = dict(columns)
     values |= pooled_metrics(matrices(), prefix="weight")
     values |= pooled_metrics((reader.tensor(name) for name in selection.biases), prefix="bias")
