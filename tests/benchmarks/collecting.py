@@ -2,14 +2,19 @@
 
 The tensors have the shapes of BERT base (110M parameters; embeddings and norms do not count, which
 leaves 86M), with query, key and value split into 12 heads each as the selection does, and whole.
+Then a folder of checkpoints of one layer each is collected with one worker and with one per core,
+and folders of few and of many checkpoints, for the memory that takes.
+
 "init" is normal with deviation 0.02, "trained" has columns of uneven size and 16 strong directions,
 as training leaves them. Errors are relative to the loop in float64, the largest over all matrices
 and all metrics. Rates are of the float32 weights.
 """
 
+import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from os import cpu_count
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +25,7 @@ from tests.benchmarks.report import Settings, complain, duration, show
 
 _TARGET = 5.0  # times as quick as the loop in float32
 _ACCURACY = 1e-4
+_FEW, _MANY = 8, 32
 _LAYERS, _HIDDEN, _INNER, _HEADS = 12, 768, 3072, 12
 _LOOPS = ("svdvals loop, float32", "svdvals loop, float64")
 _OURS = ("bayesphase, rtol=1e-4", "bayesphase, default rtol")
@@ -46,7 +52,59 @@ def run(settings: Settings) -> list[str]:
                     threads=threads,
                 )
                 failures += [f"{title}: {failure}" for failure in _show(title, result)]
+    _show_folders(settings)
     return failures
+
+
+def _show_folders(settings: Settings) -> None:
+    """Print how long folders take by workers, and how much memory by checkpoints."""
+    rows, alone_takes = [], float("nan")
+    with tempfile.TemporaryDirectory() as temporary:
+        for n, workers in ((_FEW, 1), (_MANY, 1), (_MANY, cpu_count() or 1)):
+            folder = Path(temporary, f"{n}")
+            if not folder.exists():
+                _write(folder, n)
+            result = alone(
+                "collecting:measure_folder",
+                limit=60.0 * settings.minutes,
+                folder=str(folder),
+                workers=workers,
+            )
+            seconds, n_bytes = result["seconds"], sum(f.stat().st_size for f in folder.iterdir())
+            if workers == 1:
+                alone_takes = seconds
+            rate, speed = n_bytes / seconds / 1e6, alone_takes / seconds
+            rows.append((f"{n}", workers, duration(seconds), rate, speed, result["peak"]))
+    show(
+        "collect, checkpoints of one layer of BERT base (28 MB each)",
+        ["checkpoints", "workers", "time", "MB/s", "one worker / this", "peak memory, MB"],
+        rows,
+        "The time of several workers includes that of starting them.",
+    )
+
+
+def _write(folder: Path, n: int) -> None:
+    """Write checkpoints with safetensors; each is a little larger than the one before."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    weights = _bert("init", heads=False)[:6]
+    for step in range(n):
+        tensors = {f"{i}.weight": w * (1.0 + 0.01 * step) for i, w in enumerate(weights)}
+        save_file(tensors, folder / f"step{step}.safetensors")
+
+
+def measure_folder(*, folder: str, workers: int) -> dict[str, float | None]:
+    """Collect a folder; runs in a process of its own."""
+    import resource
+
+    from bayesphase import collect
+
+    start = perf_counter()
+    collect(folder, workers=workers, progressbar=False)
+    seconds = perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    return {"seconds": seconds, "peak": peak if workers == 1 else None}
 
 
 def _show(title: str, result: dict[str, Any]) -> list[str]:
