@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,9 @@ class Collection:
                 reason = f"there is more than one checkpoint of this step: {names}"
                 self.missing[place] = (here[0], reason)
             elif not self._is_known(here[0], compared[place]):
-                others = {name: str(self.root / c) for name, (c, _) in compared[place].items()}
+                others = {
+                    n: str(self.root / c) for n, (c, files) in compared[place].items() if files
+                }
                 todo[Task(str(self.root / here[0].path), **others)] = here[0]
         done = 0
         for task, outcome in _with_bar(
@@ -62,27 +64,43 @@ class Collection:
             progressbar,
         ):
             checkpoint = todo[task]
-            if isinstance(outcome, Exception):  # kept for now only: another try may do better
+            place = (checkpoint.run, checkpoint.step)
+            if isinstance(outcome, Exception):
                 reason = f"{type(outcome).__name__}: {outcome}"
-                self.missing[checkpoint.run, checkpoint.step] = (checkpoint, reason)
+            else:
+                reason = outcome.get("reason")
+            if reason and "values" in (self.records.get(*place) or {}):
+                warnings.warn(
+                    f"{checkpoint.path} can't be measured again ({reason}): what was measured of "
+                    "it before is kept",
+                    stacklevel=4,
+                )
+            elif isinstance(outcome, Exception):  # for now only: another try may do better
+                self.missing[place] = (checkpoint, str(reason))
             else:
                 done += 1
-                references = compared[checkpoint.run, checkpoint.step]
-                self.records.add({**checkpoint._asdict(), "compared": references, **outcome})
+                self.records.add({**checkpoint._asdict(), "compared": compared[place], **outcome})
         return bool(done) or set(self.missing) != before
 
     def _compared(self, found: Mapping[tuple[str, int], Checkpoint]) -> dict[Any, dict[str, Any]]:
-        """By run and step: paths and files of the checkpoints that metrics compare one with."""
-        compared: dict[Any, dict[str, Any]] = {place: {} for place in found}
-        first: dict[str, Checkpoint] = {}
-        before: dict[str, Checkpoint] = {}
-        for place in sorted(found):
-            here = found[place]
-            others = {"initial": first.setdefault(here.run, here), "previous": before.get(here.run)}
-            for name in self.settings.references:
-                if (other := others[name]) is not None:
-                    compared[place][name] = [other.path, self._files(other.path)]
-            before[here.run] = here
+        """By run and step: paths and files of the checkpoints that metrics compare one with.
+
+        The files are None of one that is gone by now: what would be compared with it is NaN.
+        """
+        paths = {(record["run"], record["step"]): record["path"] for record in self.records}
+        paths |= {place: checkpoint.path for place, checkpoint in found.items()}
+        compared: dict[Any, dict[str, Any]] = {}
+        first: dict[str, str] = {}
+        before: dict[str, str] = {}
+        for place, path in sorted(paths.items()):
+            run = place[0]
+            others = {"initial": first.setdefault(run, path), "previous": before.get(run)}
+            compared[place] = {
+                name: [other, self._files(other)]
+                for name in self.settings.references
+                if (other := others[name]) is not None
+            }
+            before[run] = path
         return compared
 
     def _files(self, path: str) -> list[list[Any]] | None:
@@ -154,6 +172,8 @@ class Collection:
             for run, rows in runs.items()
         ]
         ds = combine_runs(parts)
+        if all(epoch == step for (_, step), epoch in epochs.items()):
+            ds["step"].attrs = {"units": "epochs", "comment": "names have epochs, and no steps"}
         # where networks differ between runs, so do their selections: all are kept
         return ds.assign_attrs(
             {}
@@ -165,25 +185,31 @@ class Collection:
         """Take checkpoints out whose parameters are not those of most in their run."""
         taken = []
         for run, rows in runs.items():
-            (usual, _), *_ = Counter(row["selection"] for row in rows).most_common()
-            for row in [row for row in rows if row["selection"] != usual]:
+            chosen = [_chosen(self.records.selections[row["selection"]]) for row in rows]
+            usual = max(chosen, key=chosen.count)
+            strange = [pair for pair in zip(rows, chosen, strict=True) if pair[1] != usual]
+            for row, parameters in strange:
                 rows.remove(row)
-                difference = _difference(
-                    self.records.selections[row["selection"]], self.records.selections[usual]
-                )
+                difference = _difference(parameters, usual)
                 reason = f"its parameters are not those of the others in run {run!r}: {difference}"
                 taken.append({k: row[k] for k in ("run", "step", "path")} | {"reason": reason})
         return taken
 
 
+def _chosen(selection: dict[str, Any]) -> dict[str, Any]:
+    """Return what is measured; what is left out may differ, as where tied tensors are kept once."""
+    shapes = {matrix["name"]: matrix["shape"] for matrix in selection["matrices"]}
+    return {"matrices": shapes, "biases": selection["biases"]}
+
+
 def _difference(one: dict[str, Any], usual: dict[str, Any]) -> str:
-    here, there = ({m["name"]: m["shape"] for m in s["matrices"]} for s in (one, usual))
+    here, there = one["matrices"], usual["matrices"]
     for name in {**there, **here}:
         if here.get(name) != there.get(name):
             return (
                 f"{name!r} has shape {here.get(name, 'none')}, expected {there.get(name, 'none')}"
             )
-    return "other biases, or others left out"
+    return "other biases"
 
 
 def _dataset(

@@ -18,7 +18,7 @@ from bayesphase.recording.metrics import (
     matrices_metrics,
     pooled_metrics,
 )
-from bayesphase.recording.rule import Rule, entries_of_shapes
+from bayesphase.recording.rule import Entry, Rule, entries_of_shapes
 from bayesphase.recording.selection import Matrix, Selection
 
 if TYPE_CHECKING:
@@ -100,16 +100,23 @@ def measure(task: Task, settings: Settings) -> dict[str, Any]:
     try:
         weights, heads = open_checkpoint(path, key=settings.key)
         entries = entries_of_shapes(weights.tensors, tied=weights.tied, heads=heads)
-        selection = settings.rule.select(entries, what="the checkpoint")
+        selection = _select(settings.rule, entries)
         values = _values(weights, selection, task, settings)
         result: dict[str, Any] = {"selection": asdict(selection), "values": values}
-    except ValueError as error:  # of `Refused`, and of a rule that fits nothing
+    except Refused as error:
         result = {"reason": str(error)}
     finally:
         torch.set_num_threads(threads)
     if fingerprint(path) != before:
         raise OSError(f"{path} changed while it was read")
     return {"files": before, **result}
+
+
+def _select(rule: Rule, entries: list[Entry]) -> Selection:
+    try:
+        return rule.select(entries, what="the checkpoint")
+    except ValueError as error:  # nothing is left, or heads do not fit
+        raise Refused(str(error)) from error
 
 
 class _Reader:

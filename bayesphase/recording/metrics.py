@@ -236,12 +236,13 @@ def pooled_metrics(tensors: Iterable[Tensor], *, prefix: str) -> dict[str, float
     if not count:
         return dict.fromkeys(names, float("nan"))
     x = torch.cat(parts)
+    del parts  # all weights are in memory once
     total = sum(float(widen(part).sum()) for part in x.split(_POOL))
     if not math.isfinite(total):
         return dict.fromkeys(names, float("nan"))
     mean = total / count
-    squares = sum(float((widen(part) - mean).square().sum()) for part in x.split(_POOL))
-    return dict(zip(names, (mean, _median(x), squares / count), strict=True))
+    variance = sum(float((widen(part) - mean).square().sum()) for part in x.split(_POOL)) / count
+    return dict(zip(names, (mean, _median(x), variance), strict=True))  # the median sorts x
 
 
 def _median(x: Tensor) -> float:
@@ -250,8 +251,9 @@ def _median(x: Tensor) -> float:
 
     if x.device.type in ("cpu", "mps"):
         x = x.cpu() if x.dtype in (torch.float32, torch.float64) else x.cpu().float()
-        middle = [(x.numel() - 1) // 2, x.numel() // 2]
-        return float(np.partition(x.numpy(), middle)[middle].astype(np.float64).mean())
+        middle, entries = [(x.numel() - 1) // 2, x.numel() // 2], x.numpy()
+        entries.partition(middle)  # in place: no further copy
+        return float(entries[middle].astype(np.float64).mean())
     # torch's median is the lower of the two middle values; from the other side it is the upper.
     return float((widen(x.median()) - widen((-x).median())) / 2)
 

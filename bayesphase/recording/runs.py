@@ -137,13 +137,18 @@ def collect(
     def look(first: bool = False) -> bool:
         news = folder.update(workers, client, progressbar)
         # at first in any case: what was killed may have kept records that are not in the output
-        if output is not None and folder.n_measured() and (news or first):
-            save_metrics(folder.dataset(), output)
+        if news or first:
+            write()
         return news
+
+    def write() -> None:
+        if output is not None and folder.n_measured():
+            save_metrics(folder.dataset(), output)
 
     look(first=True)
     if watch is not None:
         _keep_looking(look, watch, patience)
+        write()  # it may have been interrupted in the middle of a look
     return folder.dataset()
 
 

@@ -122,6 +122,64 @@ def test_records_outlive_checkpoints(folder: Path, tmp_path: Path) -> None:
     xr.testing.assert_identical(quietly(folder, output=tmp_path / "m.nc"), first)
 
 
+def test_what_was_measured_is_kept_if_it_can_not_be_read_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = quietly(folder, output=tmp_path / "m.nc")
+    (folder / "a" / "step9.pt").write_bytes(b"PK broken")
+    with pytest.warns(UserWarning, match=r"a/step9.pt can't be measured again .it is not a whole"):
+        again = quietly(folder, output=tmp_path / "m.nc")
+    xr.testing.assert_identical(again, first)
+
+
+def test_distances_when_old_checkpoints_are_deleted(tmp_path: Path) -> None:
+    """What is gone is not taken for another: distances from it are NaN, none is from elsewhere."""
+    root, names = tmp_path / "runs", ["distance_from_initial", "distance_from_previous"]
+    for step in (0, 10):
+        checkpoint(root / f"step{step}.pt", step)
+    quietly(root, output=tmp_path / "m.nc", metrics=names)
+    (root / "step0.pt").unlink()
+    checkpoint(root / "step20.pt", 20)
+    ds = quietly(root, output=tmp_path / "m.nc", metrics=names).isel(run=0, parameter=0)
+    norm = float(network().state_dict()["0.weight"].norm())
+    np.testing.assert_allclose(ds["distance_from_initial"] / norm, [0, 1, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(ds["distance_from_previous"] / norm, [np.nan, 1, 1], rtol=1e-6)
+
+
+def test_a_function_that_fails_is_no_fault_of_the_checkpoint(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "runs" / "step0.pt")
+    checkpoint(tmp_path / "runs" / "step1.pt", 1)
+    mends = []
+
+    def fragile(m) -> float:
+        if not mends:
+            raise ValueError("not yet")
+        return 1.0
+
+    with pytest.raises(ValueError, match="not yet"):
+        quietly(tmp_path / "runs", output=tmp_path / "m.nc", metrics=[fragile])
+    mends.append("mended")
+    ds = quietly(tmp_path / "runs", output=tmp_path / "m.nc", metrics=[fragile])
+    assert (ds["fragile"] == 1.0).all()
+
+
+def test_tied_tensors_may_be_kept_once_or_twice(tmp_path: Path) -> None:
+    state = network().state_dict()
+    tied = {**state, "again.weight": state["0.weight"]}
+    (tmp_path / "runs").mkdir()
+    torch.save(tied, tmp_path / "runs" / "step0.pt")
+    torch.save(state, tmp_path / "runs" / "step1.pt")
+    ds = quietly(tmp_path / "runs")
+    assert json.loads(ds.attrs["missing_checkpoints"]) == []
+    assert ds["l2_norm"].notnull().all()
+
+
+def test_steps_that_are_epochs_say_so(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        checkpoint(tmp_path / "runs" / f"epoch{epoch}.pt", epoch)
+    assert quietly(tmp_path / "runs")["step"].attrs["units"] == "epochs"
+
+
 def test_other_settings_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     quietly(folder, output=tmp_path / "m.nc")
     with pytest.raises(ValueError, match="was recorded with other settings"):

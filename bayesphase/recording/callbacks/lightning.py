@@ -114,6 +114,8 @@ class LightningRecorder(Callback):
         step, before = trainer.global_step, self._last_step
         self._last_step = step
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None and pl_module.automatic_optimization:
+            loss = loss * trainer.accumulate_grad_batches  # which Lightning has divided it by
         values = ({} if loss is None else {"train_loss": loss}) | fresh
         # with several optimisers, steps are counted by more than one at a time
         if every and step // every > before // every:

@@ -23,20 +23,31 @@ def run_folder(path: Path) -> Path:
 def latest_states(paths: list[Path], log: Log) -> list[Path]:
     """Choose, for each run, the state of its last checkpoint: it holds the history of all.
 
-    The others are noted as left out. A state outside of a checkpoint was saved at the end.
+    The others are noted as left out. A state outside of a checkpoint was saved at the end of a
+    training, which may have gone on since.
     """
-    by_run: dict[Path, list[tuple[float, Path]]] = {}
+    by_run: dict[Path, list[tuple[float, bool, Path]]] = {}
     for path in paths:
         of_checkpoint = CHECKPOINT.fullmatch(path.absolute().parent.name)
-        at = float(of_checkpoint[1]) if of_checkpoint else float("inf")
-        by_run.setdefault(run_folder(path), []).append((at, path))
+        at = float(of_checkpoint[1]) if of_checkpoint else _steps(path)
+        by_run.setdefault(run_folder(path), []).append((at, not of_checkpoint, path))
     chosen = []
     for states in by_run.values():
-        *earlier, (_, latest) = sorted(states)
+        *earlier, (_, _, latest) = sorted(states)
         chosen.append(latest)
-        for _, path in earlier:
+        for _, _, path in earlier:
             log.skip("an earlier state of the same run", str(path))
     return chosen
+
+
+def _steps(path: Path) -> float:
+    """Optimiser steps at which a state was saved; infinite if it does not say, or is broken."""
+    try:
+        state = read_json(path)
+    except ValueError:  # reported when it is read
+        return float("inf")
+    steps = state.get("global_step") if isinstance(state, dict) else None
+    return float(steps) if isinstance(steps, int) else float("inf")
 
 
 def read_trainer_state(path: Path, log: Log, *, label: str) -> None:

@@ -133,9 +133,14 @@ def test_a_training_is_recorded_and_not_changed(
 
 
 def test_every_so_many_optimiser_steps(tmp_path: Path) -> None:
-    path = tmp_path / "a.nc"
-    fit(tmp_path, LightningRecorder(path, every=2, run=7), accumulate_grad_batches=2, max_epochs=3)
+    path, module = tmp_path / "a.nc", Line()
+    recorder = LightningRecorder(path, every=2, run=7)
+    fit(tmp_path, recorder, module=module, accumulate_grad_batches=2, max_epochs=3)
     ds = bp.open_metrics(path)
+    # of the last batch, not the share of it that is accumulated
+    np.testing.assert_allclose(
+        ds["train_loss"].sel(step=[2, 4, 6], run="7"), module.losses[3:12:4], rtol=1e-6
+    )
     assert list(ds["run"].values) == ["7"]
     assert list(ds["step"].values) == [0, 2, 4, 6, 8, 9]  # three batches of two an epoch
     has = ds["eval_loss"].notnull().values[0].tolist()
@@ -175,9 +180,13 @@ def test_resumed_from_a_checkpoint_it_goes_on_in_the_file(tmp_path: Path) -> Non
 def test_only_the_first_process_records(tmp_path: Path) -> None:
     callback = LightningRecorder(tmp_path / "a.nc", every=1)
     trainer: Any = SimpleNamespace(
-        global_step=0, current_epoch=0, is_global_zero=False, callback_metrics={}
+        global_step=0,
+        current_epoch=0,
+        is_global_zero=False,
+        callback_metrics={},
+        accumulate_grad_batches=1,
     )
-    module: Any = torch.nn.Linear(2, 2)
+    module: Any = Line()
     callback.on_train_start(trainer, module)
     trainer.global_step = 1
     callback.on_train_batch_end(trainer, module, torch.tensor(1.0), None, 0)

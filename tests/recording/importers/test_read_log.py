@@ -106,11 +106,13 @@ def test_the_latest_state_of_each_run(tmp_path: Path) -> None:
             write(
                 tmp_path / f"s{seed}" / f"checkpoint-{step}" / "trainer_state.json", state(*entries)
             )
-    write(tmp_path / "s2" / "trainer_state.json", state({"step": 9, "loss": 1}))  # of the end
+    # of the end of a training that went on since, and of the end
+    write(tmp_path / "s1" / "trainer_state.json", state({"step": 9, "loss": 1}))
+    write(tmp_path / "s2" / "trainer_state.json", state({"step": 100, "loss": 1}))
     ds = read_log(tmp_path)
-    np.testing.assert_array_equal(ds["train_loss"], [[9, 10, 100], [1, np.nan, np.nan]])
+    np.testing.assert_array_equal(ds["train_loss"], [[9, 10, 100], [np.nan, np.nan, 1]])
     skipped = json.loads(ds.attrs["skipped"])
-    assert [(s["what"], s["count"]) for s in skipped] == [("an earlier state of the same run", 5)]
+    assert [(s["what"], s["count"]) for s in skipped] == [("an earlier state of the same run", 6)]
 
 
 @pytest.mark.parametrize(
