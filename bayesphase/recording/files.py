@@ -1,21 +1,22 @@
 """Weights in files, read without running anything that is in them.
 
-Two formats: safetensors, and the zip files of `torch.save`, of which torch's own restricted loader
-takes tensors only. Before that loader sees a file, the file itself is looked at: its records must
-be stored as they are and lie within it, and its pickle may name nothing but the parts of tensors,
-so that what is read can't be larger than what is there.
+Two formats: safetensors, and the zip files of `torch.save`. The records of such a zip file must be
+stored as they are and lie within it, so that what is read can't be larger than what is there; its
+pickle is not unpickled but followed as a description of tensors (`inert`).
 """
 
 from __future__ import annotations
 
-import pickletools
+import contextlib
 import struct
-import warnings
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from bayesphase.recording.inert import PLAIN, TensorRecord, Unread, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,21 +33,6 @@ WRAPPERS = (
 )
 """Keys under which training loops keep the weights, beside the optimiser's state and the like."""
 
-_SAFE_GLOBALS = {
-    "collections OrderedDict",
-    "collections Counter",
-    "torch Size",
-    "torch Tensor",
-    "torch device",
-    "torch.nn.parameter Parameter",
-    "torch._utils _rebuild_tensor",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor_v3",
-    "torch._utils _rebuild_parameter",
-    "torch._utils _rebuild_parameter_with_state",
-    "torch.storage UntypedStorage",
-    "torch.storage TypedStorage",
-}
 _MANY = 2  # declared bytes per byte of the file: views of one flat buffer are saved beside it
 
 
@@ -138,84 +124,86 @@ def _dtype(code: str) -> str:
 
 
 def _open_torch(path: Path, key: str | None) -> Weights:
-    import torch
+    described, starts = _read_zip(path)
+    found = _unwrap(described, key)
+    tied = _tied(found)
+    _check_proportion(found, tied, path.stat().st_size)
 
-    _check_zip(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError:
-        raise
-    except (
-        Exception
-    ) as error:  # the loader raises whatever its parts do on a file that is not sound
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"torch's loader of weights does not take it ({first})") from error
-    found = _unwrap(loaded, key)
-    tensors, tied = _distinct(found)
-    _check_proportion(found, tensors, path.stat().st_size)
-    shapes = {n: (tuple(t.shape), str(t.dtype)) for n, t in found.items()}
-    return Weights(shapes, found.__getitem__, tied)
+    def read(name: str) -> Tensor:
+        import torch
+
+        record = found[name]
+        file = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+        start = starts[record.storage.key]
+        values = file[start : start + record.storage.n_bytes]
+        dtype = getattr(torch, record.dtype.removeprefix("torch."))
+        tensor = torch.empty(0, dtype=dtype)
+        return tensor.set_(values, record.offset, record.shape, record.stride)
+
+    return Weights({n: (t.shape, t.dtype) for n, t in found.items()}, read, tied)
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse a zip file with records that are packed, too large or not about tensors."""
+def _read_zip(path: Path) -> tuple[Any, dict[str, int]]:
+    """Read what the pickle of a zip file describes, and where in the file its values start."""
     size = path.stat().st_size
+    starts, sizes = {}, {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            declared = sum(record.file_size for record in records)
-            if declared > size:
-                raise Refused(f"its records claim {declared} bytes, the file has {size}")
-            if packed := [r for r in records if r.compress_type != zipfile.ZIP_STORED]:
-                raise Refused(f"its record {packed[0].filename!r} is compressed, torch's never are")
-            names = [record.filename for record in records]
-            if any(name.endswith("/constants.pkl") for name in names):
-                raise Refused("it is a TorchScript program: save the state dict instead")
-            pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
-            if len(pickles) != 1:
-                raise Refused(f"it has {len(pickles)} records named data.pkl, expected 1")
-            _check_pickle(archive.read(pickles[0]))
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            top = _check_records(archive.infolist(), size)
+            for record in archive.infolist():
+                name = record.filename
+                if name.startswith(f"{top}data/"):
+                    key = name.removeprefix(f"{top}data/")
+                    starts[key], sizes[key] = _start(file, record), record.file_size
+                    if starts[key] + sizes[key] > size:
+                        raise Refused(f"its record {name!r} does not lie within the file")
+            data = archive.read(f"{top}data.pkl")
+            with contextlib.suppress(KeyError):  # files of early versions do not tell
+                order = archive.read(f"{top}byteorder").decode("ascii", "replace")
+                if order != sys.byteorder:
+                    raise Refused(f"its byte order is {order[:40]!r}, expected {sys.byteorder!r}")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, struct.error) as error:
         raise Refused(f"it is not a whole zip file ({error})") from error
-
-
-def _check_pickle(data: bytes) -> None:
-    """Refuse a pickle that names something else than the parts of tensors. Nothing is run."""
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "GLOBAL":
-                module, _, name = str(argument).partition(" ")
-                storage = module in ("torch", "torch.cuda") and name.endswith("Storage")
-                dtype = module == "torch" and name.islower()
-                if f"{module} {name}" not in _SAFE_GLOBALS and not storage and not dtype:
-                    raise Refused(
-                        f"its pickle asks for {module}.{name}, which is no part of a tensor: save "
-                        "the state dict alone, or as safetensors"
-                    )
-            elif opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
-                raise Refused(f"its pickle uses {opcode.name}, which torch.save never does")
-    except Refused:
-        raise
-    except Exception as error:
-        raise Refused(f"its pickle is not sound ({error})") from error
+        return describe(data, sizes), starts
+    except Exception as error:  # whatever a pickle that is not sound leads to
+        raise Refused(f"its pickle is not sound ({str(error)[:200]})") from error
 
 
-def _unwrap(loaded: Any, key: str | None) -> dict[str, Tensor]:
+def _check_records(records: list[zipfile.ZipInfo], size: int) -> str:
+    """Refuse records that are packed, too large or not about tensors; return the folder of all."""
+    declared = sum(record.file_size for record in records)
+    if declared > size:
+        raise Refused(f"its records claim {declared} bytes, the file has {size}")
+    if packed := [r for r in records if r.compress_type != zipfile.ZIP_STORED]:
+        raise Refused(f"its record {packed[0].filename!r} is compressed, torch's never are")
+    names = [record.filename for record in records]
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise Refused("it is a TorchScript program: save the state dict instead")
+    pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise Refused(f"it has {len(pickles)} records named data.pkl, expected 1")
+    return pickles[0].removesuffix("data.pkl")
+
+
+def _start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
+    """Find where a record's bytes start: its own header, with name and extra field, is before."""
+    file.seek(record.header_offset)
+    mark, name, extra = struct.unpack("<4s22x2H", file.read(30))
+    if mark != b"PK\x03\x04":
+        raise Refused(f"its record {record.filename!r} does not start where it must")
+    return record.header_offset + 30 + int(name) + int(extra)
+
+
+def _unwrap(loaded: Any, key: str | None) -> dict[str, TensorRecord]:
     """Find the dict of tensors in what a file holds."""
-    import torch
-
-    at = []
     for part in key.split("/") if key else ():
         if not isinstance(loaded, Mapping) or part not in loaded:
             raise Refused(f"it has no key {key!r}, there is {_listed(loaded)}")
         loaded = loaded[part]
-        at.append(part)
     for _ in range(len(WRAPPERS)):
         if not isinstance(loaded, Mapping):
-            raise Refused(f"it holds a {type(loaded).__name__}, expected names and tensors")
-        found = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+            raise Refused(f"it holds a {_type(loaded)}, expected names and tensors")
         inner = [k for k in WRAPPERS if isinstance(loaded.get(k), Mapping)]
         if inner and not key:
             lightning = "pytorch-lightning_version" in loaded
@@ -223,26 +211,46 @@ def _unwrap(loaded: Any, key: str | None) -> dict[str, Tensor]:
             if lightning:
                 return _without_network_name(_tensors(loaded))
             continue
-        if found:
-            return {str(k): v for k, v in found.items()}
+        found = [v for v in loaded.values() if isinstance(v, TensorRecord)]
+        beside = any(
+            isinstance(t, TensorRecord)
+            for inside in loaded.values()
+            if isinstance(inside, Mapping)
+            for t in inside.values()
+        )
+        if found and not (beside and not any(t.shape for t in found)):
+            return _tensors(loaded)
         break
     raise Refused(f"no weights are found in it, there is {_listed(loaded)}: name theirs with key=")
 
 
-def _tensors(loaded: Mapping[Any, Any]) -> dict[str, Tensor]:
-    import torch
+def _tensors(loaded: Mapping[Any, Any]) -> dict[str, TensorRecord]:
+    for name, value in loaded.items():
+        # `nn.Module.get_extra_state` may return anything, and is never a weight
+        plain = str(name).endswith("_extra_state")
+        if isinstance(value, Unread) and value.name not in PLAIN and not plain:
+            raise Refused(
+                f"{str(name)[:80]!r} among its weights is a {_type(value)}, which is not read: "
+                "save the state dict alone, or as safetensors"
+            )
+    return {str(k): v for k, v in loaded.items() if isinstance(v, TensorRecord)}
 
-    return {str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+
+def _type(value: Any) -> str:
+    return value.name[:80] if isinstance(value, Unread) else type(value).__name__
 
 
 def _listed(loaded: Any) -> str:
     if not isinstance(loaded, Mapping):
-        return f"a {type(loaded).__name__}"
-    names = [str(k)[:40] for k in list(loaded)[:8]]
+        return f"a {_type(loaded)}"
+    names = [
+        str(k)[:40] + (f" (a {_type(v)}, which is not read)" if isinstance(v, Unread) else "")
+        for k, v in list(loaded.items())[:8]
+    ]
     return ", ".join(names) + (", ..." if len(loaded) > len(names) else "") or "nothing"
 
 
-def _without_network_name(found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_network_name(found: dict[str, TensorRecord]) -> dict[str, TensorRecord]:
     """Take off the attribute under which a Lightning module keeps its network."""
     if len({name.partition(".")[0] for name in found}) == 1 and all("." in n for n in found):
         return {name.partition(".")[2]: tensor for name, tensor in found.items()}
@@ -269,35 +277,23 @@ def plain_names(names: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _distinct(found: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, str]]:
-    """Tell tensors from further names of the same one."""
-    first: dict[Any, str] = {}
-    tensors: list[Tensor] = []
+def _tied(found: Mapping[str, TensorRecord]) -> dict[str, str]:
+    """Tell further names of a tensor, with its first."""
+    first: dict[TensorRecord, str] = {}
     tied = {}
     for name, tensor in found.items():
-        if tensor.device.type == "meta" or tensor.layout != _strided() or tensor.is_quantized:
-            raise Refused(f"{name!r} is packed, sparse or without values: it can't be measured")
-        where = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() and where in first:
-            tied[name] = first[where]
-        else:
-            first[where] = name
-            tensors.append(tensor)
-    return tensors, tied
+        if tensor.n_bytes and tensor in first:
+            tied[name] = first[tensor]
+        first.setdefault(tensor, name)
+    return tied
 
 
-def _strided() -> Any:
-    import torch
-
-    return torch.strided
-
-
-def _check_proportion(found: Mapping[str, Tensor], tensors: list[Tensor], size: int) -> None:
+def _check_proportion(
+    found: Mapping[str, TensorRecord], tied: Mapping[str, str], size: int
+) -> None:
     for name, tensor in found.items():
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise Refused(
-                f"{name!r} claims the shape {tuple(tensor.shape)}, more than its storage holds"
-            )
-    declared = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        if not tensor.fits():
+            raise Refused(f"{name!r} claims the shape {tensor.shape}, more than its storage holds")
+    declared = sum(tensor.n_bytes for name, tensor in found.items() if name not in tied)
     if declared > _MANY * size:
         raise Refused(f"its tensors claim {declared} bytes, the file has {size}")

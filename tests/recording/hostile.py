@@ -81,6 +81,43 @@ def by_persistent_id(sentinel: Path) -> bytes:
     return b"\x80\x02cbuiltins\nexec\nX" + text(touching(sentinel)) + b"\x85RQ."
 
 
+def by_newobj_ex(sentinel: Path) -> bytes:
+    return (
+        b"\x80\x04cbuiltins\nmap\ncbuiltins\nexec\n]X" + text(touching(sentinel)) + b"a\x86}\x92."
+    )
+
+
+def by_attribute(sentinel: Path) -> bytes:
+    # an OrderedDict whose state, as BUILD would set it, replaces its methods by a function
+    return (
+        b"\x80\x02ccollections\nOrderedDict\n)R}X"
+        + text("__setitem__")
+        + b"cbuiltins\nexec\nsbX"
+        + text(touching(sentinel))
+        + b"K\x01s."
+    )
+
+
+def by_memo(sentinel: Path) -> bytes:
+    # a mark in the memo, put back as an argument
+    return (
+        b"\x80\x02(q\x00cbuiltins\nexec\nq\x01(X"
+        + text(touching(sentinel))
+        + b"th\x01h\x00X"
+        + text(touching(sentinel))
+        + b"tR."
+    )
+
+
+def by_rebuilding(sentinel: Path) -> bytes:
+    # the parts of a tensor in place of its storage and shape
+    return (
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\n(cbuiltins\nexec\n\x89NtRX"
+        + text(touching(sentinel))
+        + b"\x85R."
+    )
+
+
 ROUTES = {
     f.__name__: f
     for f in (
@@ -93,7 +130,21 @@ ROUTES = {
         by_getattr,
         by_extension,
         by_persistent_id,
+        by_newobj_ex,
+        by_attribute,
+        by_memo,
+        by_rebuilding,
     )
+}
+# The objects that these describe are not made: the file then holds something that is not read.
+INERT = {
+    "by_global_reduce": "it holds a builtins.exec",
+    "by_newobj": "it holds a builtins.map",
+    "by_build": "it holds a posix.system",
+    "by_getattr": "it holds a builtins.getattr",
+    "by_attribute": "no weights are found in it, there is open(",
+    "by_memo": "it holds a builtins.exec",
+    "by_rebuilding": "it holds a builtins.exec",
 }
 
 
@@ -216,7 +267,10 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
     """What writes each file, by the file's suffix and name; and what its reason says."""
     huge = tensor("F32", [10**6, 10**6], 0, 4 * 10**12)
     found: dict[str, tuple[Callable[[Path], object], str]] = {
-        f"{name} in a zip.pt": (lambda p, r=route: zipped(p, r(sentinel)), "its pickle")
+        f"{name} in a zip.pt": (
+            lambda p, r=route: zipped(p, r(sentinel)),
+            INERT.get(name, "its pickle"),
+        )
         for name, route in ROUTES.items()
     }
     found |= {
@@ -229,17 +283,23 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
     return found | {
         "python object.pt": (
             lambda p: torch.save({"a": Reduced(sentinel)}, p),
-            "its pickle asks for",
+            "no weights are found in it, there is a (a pathlib.Path.touch",
         ),
-        "lightning.ckpt": (lambda p: lightning(p, sentinel), "its pickle asks for"),
+        "object among weights.pt": (
+            lambda p: torch.save({"a": torch.eye(2), "b": Reduced(sentinel)}, p),
+            "'b' among its weights is a",
+        ),
         "legacy.pth": (lambda p: legacy(p, sentinel), "a pickle in another form is never read"),
-        "a whole model.pt": (lambda p: torch.save(network(), p), "its pickle asks for torch.nn"),
+        "a whole model.pt": (
+            lambda p: torch.save(network(), p),
+            "it holds a torch.nn.modules.container.Sequential",
+        ),
         "plain pickle.bin": (
             lambda p: p.write_bytes(pickle.dumps({"a": Reduced(sentinel)})),
             "never read",
         ),
         "distributed": (lambda p: distributed(p, sentinel), ".metadata is a pickle"),
-        "bytearray.pt": (bytearray_bomb, "asks for __builtin__.bytearray"),
+        "bytearray.pt": (bytearray_bomb, "it holds a __builtin__.bytearray"),
         "expanded.pt": (expanded, "more than its storage holds"),
         "views.pt": (many_views, "its tensors claim"),
         "terabytes.pt": (declared_terabytes, "its records claim"),
@@ -253,7 +313,7 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
         ),
         "no pickle.pt": (lambda p: zipfile.ZipFile(p, "w").close(), "0 records named data.pkl"),
         "bent pickle.pt": (lambda p: changed(p, lambda d: d[: len(d) // 2]), "pickle is not sound"),
-        "no stack.pt": (lambda p: zipped(p, b"\x80\x02R."), "torch's loader of weights does not"),
+        "no stack.pt": (lambda p: zipped(p, b"\x80\x02R."), "stack is too short"),
         "itself.pt": (cycle, "no weights are found"),
         "numbers.pt": (lambda p: torch.save({"a": 1}, p), "no weights are found in it, there is a"),
         "list.pt": (lambda p: torch.save([torch.zeros(2, 2)], p), "it holds a list"),
