@@ -2,7 +2,9 @@
 
 Recognised by the names that the common families give: torch's own `nn.MultiheadAttention`, BERT and
 ViT, Llama with grouped queries, T5, GPT-2 (fused, stored transposed), GPT-NeoX and Bloom (fused,
-interleaved by head). What is recognised but can't be split is measured whole, and a note says why.
+interleaved by head), TransformerLens (an axis of heads). GPTBigCode and CodeGen fuse in ways of
+their own under names that others have, too: they are recognised by their configuration. What can't
+be split is measured whole, and a note says why.
 """
 
 from __future__ import annotations
@@ -27,16 +29,33 @@ _COUNT_KEYS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_COUNT_KEYS = ("num_key_value_heads", "n_head_kv", "n_kv_heads")
 
 
+# The axis before rows and columns is that of the heads.
+_BY_HEAD = {"W_Q": "query", "W_K": "key", "W_V": "value", "_W_K": "key", "_W_V": "value"}
+_CODEGEN_BLOCKS = 4
+
+
 class Heads(NamedTuple):
-    """How many heads a network has for queries, and for keys and values; None if not known."""
+    """How many heads a network has for queries, and for keys and values; None if not known.
+
+    `order` says how the heads lie in a fused matrix where its name does not: ``"interleaved"``
+    by head, in CodeGen's ``"blocks"``, or as the name says if it is empty.
+    """
 
     query: int | None = None
     key_value: int | None = None
+    order: str = ""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Heads:
         """Read the numbers from a model's configuration, as `config.json` has it."""
-        return cls(_count(config, _COUNT_KEYS), _count(config, _KV_COUNT_KEYS))
+        query, key_value = _count(config, _COUNT_KEYS), _count(config, _KV_COUNT_KEYS)
+        if config.get("model_type") == "codegen":
+            return cls(query, key_value, "blocks")
+        if config.get("model_type") == "gpt_bigcode":
+            # as the model itself takes it where it is not told
+            many = config.get("multi_query", True) is False
+            return cls(query, None, "interleaved") if many else cls(query, 1)
+        return cls(query, key_value)
 
 
 class Part(NamedTuple):
@@ -79,18 +98,21 @@ def attention_parts(
         The heads' slices, queries before keys before values; a note that says why it is measured
         whole; or None if it is no query, key or value.
     """
-    if len(shape) != 2:
-        return None
     module = name.removesuffix(".weight")
     layer, _, last = module.rpartition(".")
+    if len(shape) == 3 and last in _BY_HEAD:
+        return list(parts(_BY_HEAD[last], 0, shape[0], stop=shape[0]))
+    if len(shape) != 2:
+        return None
     for family in _SEPARATE:
         siblings = [name.replace(module, f"{layer}.{n}" if layer else n, 1) for n in family]
         if last in family and set(siblings) <= set(names):
             return _separate(shape, THIRDS[family.index(last)], heads)
-    if last in _FUSED:
-        return _fused(shape, heads)
-    if last in _INTERLEAVED:
+    fused = last in _FUSED
+    if last in _INTERLEAVED or (fused and heads.order == "interleaved"):
         return _interleaved(shape, heads)
+    if fused:
+        return _in_blocks(shape, heads) if heads.order == "blocks" else _fused(shape, heads)
     return None
 
 
@@ -114,6 +136,8 @@ def _fused(shape: tuple[int, ...], heads: Heads) -> list[Part] | str:
         return f"whole: {shape[axis]} entries along axis {axis} do not split into " + (
             f"{heads.query} + 2 x {kv} heads"
         )
+    if kv == heads.query and shape[axis] != 3 * shape[1 - axis]:
+        return _other_shape(shape, heads)
     ends = (heads.query * size, (heads.query + kv) * size, shape[axis])
     starts = (0, *ends[:2])
     counts = (heads.query, kv, kv)
@@ -129,10 +153,7 @@ def _interleaved(shape: tuple[int, ...], heads: Heads) -> list[Part] | str:
         return _unknown("query, key and value")
     size, rest = divmod(shape[0], 3 * heads.query)
     if rest or shape[0] != 3 * shape[1]:
-        return (
-            f"whole: of its shape {shape[0]}x{shape[1]} it is not known how {heads.query} heads "
-            "lie in it"
-        )
+        return _other_shape(shape, heads)
     return [
         Part(third, head, 0, (3 * head + i) * size, (3 * head + i + 1) * size)
         for i, third in enumerate(THIRDS)
@@ -140,11 +161,36 @@ def _interleaved(shape: tuple[int, ...], heads: Heads) -> list[Part] | str:
     ]
 
 
+def _in_blocks(shape: tuple[int, ...], heads: Heads) -> list[Part] | str:
+    """Split as CodeGen does: blocks one after the other, of queries, then values, then keys."""
+    if heads.query is None:
+        return _unknown("query, key and value")
+    size, rest = divmod(shape[0], 3 * heads.query)
+    here, uneven = divmod(heads.query, _CODEGEN_BLOCKS)
+    if rest or uneven or shape[0] != 3 * shape[1]:
+        return _other_shape(shape, heads)
+    found = []
+    for third in THIRDS:
+        place = ("query", "value", "key").index(third)
+        for head in range(heads.query):
+            block, within = divmod(head, here)
+            start = ((3 * block + place) * here + within) * size
+            found.append(Part(third, head, 0, start, start + size))
+    return found
+
+
 def parts(third: str, axis: int, n: int, *, start: int = 0, stop: int) -> Iterator[Part]:
     """Cut a range along an axis into the equal slices of `n` heads."""
     size = (stop - start) // n
     for head in range(n):
         yield Part(third, head, axis, start + head * size, start + (head + 1) * size)
+
+
+def _other_shape(shape: tuple[int, ...], heads: Heads) -> str:
+    return (
+        f"whole: of its shape {shape[0]}x{shape[1]} it is not known how {heads.query} heads "
+        "lie in it"
+    )
 
 
 def _unknown(what: str) -> str:

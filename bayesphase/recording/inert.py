@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_OPCODES = 2**22  # an empty dict takes one byte there and 64 here: some 300 MB at most
+_MOST_OPCODES = 2**21  # an empty dict takes one byte there and 88 here: some 200 MB at most
 _MOST_DIMS = 64  # torch's own limit
 # By the names in the pickle, which are only ever compared whole: they may be as long as the file.
 _BYTES = {
@@ -156,7 +156,7 @@ def describe(data: bytes, sizes: Mapping[str, int]) -> Any:
     memo: dict[int, Any] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if count == _MOST_OPCODES:
-            raise ValueError(f"it has more than {_MOST_OPCODES} opcodes")
+            raise ValueError(f"it has more than {_MOST_OPCODES} opcodes: save the weights alone")
         _follow(opcode.name, argument, stack, memo, sizes)
     return stack.pop()
 

@@ -23,7 +23,13 @@ _EMBEDDING_MODULE = re.compile(
     r"wte|wpe|shared|tok_?emb\w*|relative_attention_bias|(\w*_)?(embed|embedding)(s|_in|_tokens|_positions)?"
 )
 _NORM_MODULE = re.compile(r"\w*norm\w*|(\w*_)?(ln|bn)(_?\w)?")
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "masked_bias", "inv_freq")
+_BUFFERS = (
+    *("running_mean", "running_var", "num_batches_tracked", "masked_bias", "inv_freq"),
+    *("rotary_sin", "rotary_cos"),
+)
+# As TransformerLens calls them; the biases have an axis of heads.
+_LENS_EMBEDDINGS = ("W_E", "W_pos", "W_token_type")
+_LENS_BIASES = ("b_Q", "b_K", "b_V", "_b_K", "_b_V")
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,8 @@ def _kind(name: str, tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> str:
 
 def embedding_by_name(name: str) -> str | None:
     """Say that a parameter is an embedding if it is called like one itself."""
-    if _EMBEDDING_NAME.fullmatch(name.rpartition(".")[2].lower()):
+    last = name.rpartition(".")[2]
+    if _EMBEDDING_NAME.fullmatch(last.lower()) or last in _LENS_EMBEDDINGS:
         return "embedding, by its name"
     return None
 
@@ -253,7 +260,10 @@ class Rule:
             for part in _declared(name, shape, declared):
                 yield _head(name, layer, kind or last, entry, part)
             return
-        heads = Heads(self.n_heads or entry.heads.query, self.n_kv_heads or entry.heads.key_value)
+        heads = entry.heads._replace(
+            query=self.n_heads or entry.heads.query,
+            key_value=self.n_kv_heads or entry.heads.key_value,
+        )
         found = attention_parts(name, shape, names, heads)
         if isinstance(found, list):
             fused = len({part.third for part in found}) > 1
@@ -301,5 +311,8 @@ def _declared(name: str, shape: tuple[int, ...], heads: tuple[int, int]) -> Iter
 
 
 def _is_bias(name: str, ndim: int) -> bool:
-    last = name.rpartition(".")[2].lower()
+    last = name.rpartition(".")[2]
+    if last in _LENS_BIASES:
+        return True
+    last = last.lower()
     return "bias" in last or (ndim < 2 and (last.startswith("b_") or last == "b"))

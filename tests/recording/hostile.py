@@ -283,7 +283,7 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
     return found | {
         "python object.pt": (
             lambda p: torch.save({"a": Reduced(sentinel)}, p),
-            "no weights are found in it, there is a (a pathlib.Path.touch",
+            "there is a (a __builtin__.getattr, which is not read)",
         ),
         "object among weights.pt": (
             lambda p: torch.save({"a": torch.eye(2), "b": Reduced(sentinel)}, p),
@@ -300,6 +300,10 @@ def cases(sentinel: Path) -> dict[str, tuple[Callable[[Path], object], str]]:
         ),
         "distributed": (lambda p: distributed(p, sentinel), ".metadata is a pickle"),
         "bytearray.pt": (bytearray_bomb, "it holds a __builtin__.bytearray"),
+        "dicts.pt": (
+            lambda p: zipped(p, b"\x80\x02" + b"}" * 2**22 + b"."),
+            "more than 2097152 opcodes",
+        ),
         "expanded.pt": (expanded, "more than its storage holds"),
         "views.pt": (many_views, "its tensors claim"),
         "terabytes.pt": (declared_terabytes, "its records claim"),

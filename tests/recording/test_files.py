@@ -81,6 +81,36 @@ def test_without_a_number_of_heads_attention_is_whole_and_says_so(tmp_path: Path
     )
 
 
+def test_a_fused_matrix_of_another_shape_than_three_thirds_is_whole() -> None:
+    # keys and values of one head (multi-query), of which only the number of query heads is known
+    entries = entries_of_shapes({"h.0.attn.c_attn.weight": ((2304, 2048), "torch.float32")})
+    selection = Rule.of(n_heads=16).select(entries, what="it")
+    assert [m.shape for m in selection.matrices] == [(2304, 2048)]
+    assert "2304x2048" in selection.notes["h.0.attn.c_attn.weight"]
+    told = Rule.of(n_heads=16, n_kv_heads=1).select(entries, what="it")
+    assert [m.kind for m in told.matrices] == ["query"] * 16 + ["key", "value"]
+    assert {m.shape for m in told.matrices} == {(128, 2048)}
+
+
+def test_names_of_transformer_lens() -> None:
+    attention = {f"W_{t}": (4, 24, 6) for t in "QKV"} | {f"b_{t}": (4, 6) for t in "QKV"}
+    shapes = {f"blocks.0.attn.{n}": shape for n, shape in attention.items()}
+    shapes |= {"blocks.0.attn.W_O": (4, 6, 24), "blocks.0.attn.b_O": (24,)}
+    shapes |= {"blocks.0.mlp.W_in": (24, 96), "blocks.0.mlp.b_in": (96,), "blocks.0.ln1.w": (24,)}
+    shapes |= {"blocks.0.attn.rotary_sin": (8, 6), "blocks.0.attn.rotary_cos": (8, 6)}
+    shapes |= {"embed.W_E": (17, 24), "pos_embed.W_pos": (8, 24), "unembed.W_U": (24, 17)}
+    entries = entries_of_shapes({n: (shape, "torch.float32") for n, shape in shapes.items()})
+    selection = Rule().select(entries, what="it")
+    assert set(selection.biases) == {n for n in shapes if ".b_" in n}
+    left_out = {"embed.W_E", "pos_embed.W_pos", "blocks.0.ln1.w"}
+    left_out |= {"blocks.0.attn.rotary_sin", "blocks.0.attn.rotary_cos"}
+    assert set(selection.left_out) == left_out
+    split = {m.name: m.shape for m in selection.matrices if m.layer == "blocks.0.attn"}
+    heads = {f"blocks.0.attn.W_{t}.head{h}": (24, 6) for t in "QKV" for h in range(4)}
+    assert split == {**heads, "blocks.0.attn.W_O": (4, 144)}
+    assert {m.name for m in selection.matrices} - set(split) == {"blocks.0.mlp.W_in", "unembed.W_U"}
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -113,6 +143,13 @@ def test_a_network_under_another_key(tmp_path: Path) -> None:
     assert same(read(tmp_path / "step1.pt", key="gan/generator"), state())
     with pytest.raises(Refused, match=r"it has no key 'gan/critic', there is generator"):
         read(tmp_path / "step1.pt", key="gan/critic")
+
+
+def test_numbers_beside_weights_are_not_taken_for_them(tmp_path: Path) -> None:
+    torch.save({"weights_ema": state(), "loss": torch.tensor(1.0)}, tmp_path / "step1.pt")
+    with pytest.raises(Refused, match=r"there is weights_ema, loss: name theirs with key="):
+        read(tmp_path / "step1.pt")
+    assert same(read(tmp_path / "step1.pt", key="weights_ema"), state())
 
 
 def test_names_that_are_the_same_without_their_wrapper_are_refused() -> None:

@@ -50,6 +50,30 @@ def vit():
     return transformers.ViTForImageClassification(transformers.ViTConfig(**config))
 
 
+def codegen():
+    config = transformers.CodeGenConfig(
+        n_embd=HIDDEN * 2, n_head=8, n_layer=LAYERS, vocab_size=17, n_positions=8, rotary_dim=2,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return transformers.CodeGenForCausalLM(config)
+
+
+def gpt_bigcode(*, multi_query: bool):
+    config = transformers.GPTBigCodeConfig(
+        n_embd=HIDDEN, n_head=HEADS, n_layer=LAYERS, vocab_size=17, n_positions=8,
+        multi_query=multi_query, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return transformers.GPTBigCodeForCausalLM(config)
+
+
+def gpt_bigcode_multi_query():
+    return gpt_bigcode(multi_query=True)
+
+
+def gpt_bigcode_multi_head():
+    return gpt_bigcode(multi_query=False)
+
+
 def rows(layer, part: str) -> list:
     """Cut a module's weight into equal rows, one per head."""
     weight = layer.get_submodule(part).weight
@@ -75,6 +99,25 @@ def heads_of_gpt_neox(model, i):
     return {t: list(fused[:, j]) for j, t in enumerate(("query", "key", "value"))}
 
 
+def heads_of_codegen(model, i):
+    # the model views the output as (4, 3 x local) and cuts that into query, value and key
+    fused = model.transformer.h[i].attn.qkv_proj.weight.view(4, 3, 2, SIZE, 2 * HIDDEN)
+    return {
+        t: list(fused[:, j].reshape(8, SIZE, 2 * HIDDEN))
+        for j, t in enumerate(("query", "value", "key"))
+    }
+
+
+def heads_of_multi_query(model, i):
+    fused = model.transformer.h[i].attn.c_attn.weight.view(HEADS + 2, SIZE, HIDDEN)
+    return {"query": list(fused[:HEADS]), "key": [fused[HEADS]], "value": [fused[HEADS + 1]]}
+
+
+def heads_of_multi_head(model, i):
+    fused = model.transformer.h[i].attn.c_attn.weight.view(HEADS, 3, SIZE, HIDDEN)
+    return {t: list(fused[:, j]) for j, t in enumerate(("query", "key", "value"))}
+
+
 def heads_of_llama(model, i):
     attention = model.model.layers[i].self_attn
     return {t: rows(attention, f"{t[0]}_proj") for t in ("query", "key", "value")}
@@ -88,6 +131,13 @@ def heads_of_vit(model, i):
 FAMILIES = {
     "bert": (bert, heads_of_bert, "encoder.layer.{}.attention.self"),
     "gpt2": (gpt2, heads_of_gpt2, "transformer.h.{}.attn.c_attn"),
+    "codegen": (codegen, heads_of_codegen, "transformer.h.{}.attn.qkv_proj"),
+    "multi_query": (
+        gpt_bigcode_multi_query,
+        heads_of_multi_query,
+        "transformer.h.{}.attn.c_attn",
+    ),
+    "multi_head": (gpt_bigcode_multi_head, heads_of_multi_head, "transformer.h.{}.attn.c_attn"),
     "gpt_neox": (gpt_neox, heads_of_gpt_neox, "gpt_neox.layers.{}.attention.query_key_value"),
     "llama": (llama, heads_of_llama, "model.layers.{}.self_attn"),
     "vit": (vit, heads_of_vit, "vit.encoder.layer.{}.attention.attention"),
