@@ -202,7 +202,7 @@ def _take(opcode: str, stack: list[Any], sizes: Mapping[str, int]) -> None:
     elif opcode == "REDUCE":
         stack.append(_made(*items))
     elif opcode == "BINPERSID":
-        stack.append(_storage(*items, sizes))
+        stack.append(_storage(items[0], sizes))
 
 
 def _set(target: Any, items: list[Any]) -> None:
