@@ -35,10 +35,12 @@ class Collection:
         self.records = records
         self.missing: dict[tuple[str, int], tuple[Checkpoint, str]] = {}
         self.other: dict[str, str] = {}
+        self.places: dict[str, tuple[str, int]] = {}
 
     def update(self, workers: int, client: Client | None, progressbar: bool) -> bool:
         """Measure what is new or has changed; return whether there was anything."""
         found, self.other = find_checkpoints(self.root, pattern=self.pattern)
+        self.places = {checkpoint.path: (checkpoint.run, checkpoint.step) for checkpoint in found}
         before = set(self.missing)
         self.missing = {}
         paths: dict[tuple[str, int], list[Checkpoint]] = {}
@@ -121,6 +123,14 @@ class Collection:
             return False
         return self._files(checkpoint.path) == record["files"]
 
+    def _is_replaced(self, record: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is of another run or step by now, and has a record there."""
+        place = self.places.get(record["path"])
+        if place is None or place == (record["run"], record["step"]):
+            return False
+        now = self.records.get(*place) or {}
+        return "values" not in record or (now.get("path") == record["path"] and "values" in now)
+
     def n_measured(self) -> int:
         """Count the checkpoints that have metrics."""
         return sum("values" in record for record in self.records)
@@ -135,7 +145,7 @@ class Collection:
         epochs = {place: c.epoch for place, (c, _) in self.missing.items()}
         for record in self.records:
             place = (record["run"], record["step"])
-            if place in self.missing:
+            if place in self.missing or self._is_replaced(record):
                 continue
             epochs[place] = record["epoch"]
             if "reason" in record:

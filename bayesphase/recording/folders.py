@@ -68,6 +68,8 @@ def _open_folder(path: Path, key: str | None) -> Weights:
             "it is a distributed checkpoint, whose .metadata is a pickle and never read: convert "
             "it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
         )
+    if any("-of-" in n for n in names):
+        raise Refused("it is a folder of shards whose index is not there, or not there yet")
     raise Refused("it is a folder without weights in it")
 
 

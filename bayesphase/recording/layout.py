@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bayesphase.recording.folders import is_checkpoint_folder
+from bayesphase.recording.folders import MARKS, is_checkpoint_folder
+from bayesphase.recording.step_names import SUFFIXES, Reading, read_path, run_labels
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-# Never weights; several are pickles of anything.
-_OTHER = re.compile(
-    r"(optim(izer)?|scheduler|rng_state|scaler|training_args|zero_|random_states)\w*([.-].*)?"
+# What trainers write beside weights, under these very names; several are pickles of anything.
+_BESIDE = re.compile(
+    r"(optimizer|scheduler|scaler|training_args|rng_state(_\d+)?|random_states_\d+)\.\w+"
+    r"|(bf16_)?zero_pp_rank_\w+\.pt"
 )
-_STEP = re.compile(r"(?:global_?)?(?:step|iter(?:ation)?|it)s?[-_=]?(\d+)", re.IGNORECASE)
-_NAMED = re.compile(r"(?:checkpoint|ckpt|batch)[-_=]?(\d+)", re.IGNORECASE)
-_EPOCH = re.compile(r"epochs?[-_=]?(\d+)", re.IGNORECASE)
-_NUMBER = re.compile(r"(\d+)")
-_PLAIN_FOLDERS = {"checkpoints", "checkpoint", "ckpts", "ckpt", "weights"}
+_NO_WEIGHTS = re.compile(
+    r"(optim(izer)?s?(?![A-Za-z])|scheduler|rng_state|scaler|training_args|random_states)"
+    r"\w*([.-].*)?"
+)
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _MOST = 2**63  # a step must fit an integer of 64 bits
 
 
@@ -53,8 +54,10 @@ def find_checkpoints(root: Path, *, pattern: str | None = None) -> Found:
     """Find the checkpoints below a folder.
 
     Without a `pattern`, the step is the number after "step" or "iter" in a name, else after
-    "checkpoint" or "ckpt", else after "epoch", else the only number in it; it is looked for in the
-    file's name, then in its folder's. The run is what is left of the path.
+    "checkpoint" or "ckpt", else after "epoch", in the file's name, then in its folder's; else the
+    only number in the file's name, but for those of seeds, runs and versions; else the folder's
+    name, if it is a number. The run is what is left of the path, without losses and the like.
+    What is called ``tmp-*`` or ``*.tmp`` is still being written, and left alone.
 
     Parameters
     ----------
@@ -77,26 +80,25 @@ def find_checkpoints(root: Path, *, pattern: str | None = None) -> Found:
     matcher = None if pattern is None else _matcher(pattern)
     found: list[Checkpoint] = []
     other: dict[str, str] = {}
-    guesses: list[tuple[str, str, int, int | None, str]] = []
-    for path, plain in _candidates(root, everything=matcher is not None):
+    guesses: list[tuple[str, Reading]] = []
+    for path, read in _candidates(root, everything=matcher is not None):
         if matcher is not None:
             if match := matcher.fullmatch(path):
                 found.append(_of_match(match, path, root))
-        elif not plain:
-            other[path] = "it can't be followed: a link that leads nowhere, or back to itself"
-        elif (guess := _guess(path)) is None:
-            other[path] = "no step is in its name: give a pattern if it is a checkpoint"
+        elif isinstance(read, str):
+            other[path] = read
         else:
-            guesses.append((*guess, path))
-    found += _labelled(guesses, root)
+            guesses.append((path, read))
+    for (path, read), run in zip(guesses, run_labels([r for _, r in guesses]), strict=True):
+        found.append(Checkpoint(run or root.resolve().name or "0", read.step, read.epoch, path))
     for checkpoint in [c for c in found if c.step >= _MOST]:
         found.remove(checkpoint)
         other[checkpoint.path] = f"its step {checkpoint.step} is too large a number"
     return Found(sorted(found), other)
 
 
-def _candidates(root: Path, *, everything: bool) -> Iterator[tuple[str, bool]]:
-    """Yield paths that may be checkpoints, and whether they are sound files or folders."""
+def _candidates(root: Path, *, everything: bool) -> Iterator[tuple[str, Reading | str]]:
+    """Yield paths that may be checkpoints, and what they tell, or why they are none."""
     seen = set()
     waiting = [root]
     while waiting:
@@ -105,74 +107,61 @@ def _candidates(root: Path, *, everything: bool) -> Iterator[tuple[str, bool]]:
         if real in seen:  # a link that leads back to a folder above
             continue
         seen.add(real)
-        for path in sorted(folder / name for name in _names(folder) if not name.startswith(".")):
+        for path in sorted(folder / n for n in _names(folder) if not n.startswith(".")):
             below = path.relative_to(root).as_posix()
-            looks = path.suffix in SUFFIXES and not _OTHER.fullmatch(path.name)
+            looks = path.suffix in SUFFIXES and not _BESIDE.fullmatch(path.name)
             if path.is_dir():
-                whole = is_checkpoint_folder(_names(path)) and (everything or bool(_guess(below)))
+                whole = None if everything else _whole(path, below)
                 if everything or not (whole or looks):
                     waiting.append(path)
-                looks |= whole  # a folder called like a file is refused by the reader
+                if whole is not None:
+                    yield below, whole
+                    continue
+                looks |= everything and _has_weights(_names(path))
             if looks or (everything and path.is_file()):
-                yield below, path.exists()
+                yield below, _of_file(path, below)
+
+
+def _whole(path: Path, below: str) -> Reading | None:
+    """Read the path of a folder that is a checkpoint as a whole; None if it is not one.
+
+    A folder with checkpoints of other steps in it is where a training wrote them, and what else
+    it holds is of no step that its name could tell.
+    """
+    read = read_path(below, is_folder=True)
+    if read is None or not _has_weights(names := _names(path)):
+        return None
+    for name in names:
+        inner = read_path(name, is_folder=True)
+        if inner is not None and inner.step != read.step and _has_weights(_names(path / name)):
+            return None
+    return read
+
+
+def _has_weights(names: set[str]) -> bool:
+    # shards whose index is not written yet are refused by the reader, until it is
+    return is_checkpoint_folder(names) or any(_SHARD.search(name) for name in names)
+
+
+def _of_file(path: Path, below: str) -> Reading | str:
+    """Read the path of a file, or of a folder called like one, which the reader refuses."""
+    if not path.exists():
+        return "it can't be followed: a link that leads nowhere, or back to itself"
+    if _NO_WEIGHTS.fullmatch(path.name):
+        return "it holds no weights, by its name: give a pattern if it is a checkpoint"
+    of_folder = path.name in MARKS or _SHARD.search(path.name)
+    if not of_folder and (read := read_path(below, is_folder=False)):
+        return read
+    return "no step is in its name: give a pattern if it is a checkpoint"
 
 
 def _names(folder: Path) -> set[str]:
+    """List what is in a folder, without what is still being written, by its name."""
     try:
-        return set(os.listdir(folder))
-    except OSError:  # a folder that may not be read
+        names = os.listdir(folder)
+    except OSError:  # not a folder, or one that may not be read
         return set()
-
-
-def _guess(path: str) -> tuple[str, str, int, int | None] | None:
-    """Read folder, rest of the name, step and epoch from a path; None if there is no step."""
-    parts = path.split("/")
-    suffix = next((s for s in SUFFIXES if parts[-1].endswith(s)), "")
-    parts[-1] = parts[-1].removesuffix(suffix)
-    for depth in (1, 2):
-        if len(parts) < depth:
-            return None
-        name = parts[-depth]
-        if read := _step(name):
-            start, end, step, epoch = read
-            rest = (name[:start] + name[end:]).strip("-_=. ")
-            if depth == 2:
-                rest = "/".join(p for p in (rest, parts[-1]) if p)
-            folder = [p for p in parts[:-depth] if p not in _PLAIN_FOLDERS]
-            return "/".join(folder), rest, step, epoch
-    return None
-
-
-def _step(name: str) -> tuple[int, int, int, int | None] | None:
-    """Find the step in a name: where it begins and ends, the step, and the epoch."""
-    epoch = _last(_EPOCH, name)
-    match = _last(_STEP, name) or _last(_NAMED, name) or epoch
-    if match is None:
-        numbers = list(_NUMBER.finditer(name))
-        if len(numbers) != 1:
-            return None
-        match = numbers[0]
-    start, end = match.span()
-    if epoch is not None and epoch is not match and epoch.end() <= start:
-        start = epoch.start()
-    return start, end, int(match[1][:30]), int(epoch[1][:30]) if epoch is not None else None
-
-
-def _last(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
-    matches = list(pattern.finditer(name))
-    return matches[-1] if matches else None
-
-
-def _labelled(guesses: list[tuple[str, str, int, int | None, str]], root: Path) -> list[Checkpoint]:
-    """Name the runs: by their folders, and by the rest of the names where those differ."""
-    rests: dict[str, set[str]] = {}
-    for folder, rest, *_ in guesses:
-        rests.setdefault(folder, set()).add(rest)
-    found = []
-    for folder, rest, step, epoch, path in guesses:
-        label = "/".join(p for p in (folder, rest if len(rests[folder]) > 1 else "") if p)
-        found.append(Checkpoint(label or root.resolve().name or "0", step, epoch, path))
-    return found
+    return {n for n in names if not n.startswith("tmp-") and not n.endswith(".tmp")}
 
 
 def _matcher(pattern: str) -> re.Pattern[str]:

@@ -180,6 +180,22 @@ def test_steps_that_are_epochs_say_so(tmp_path: Path) -> None:
     assert quietly(tmp_path / "runs")["step"].attrs["units"] == "epochs"
 
 
+def test_a_run_that_gets_another_name_is_there_once(tmp_path: Path) -> None:
+    root, output = tmp_path / "runs", tmp_path / "m.nc"
+    for step in (0, 10):
+        checkpoint(root / "a" / f"model_step{step}.pt", step)
+    first = quietly(root, output=output)
+    assert first["run"].values.tolist() == ["a"]
+    checkpoint(root / "a" / "weights_step10.pt", 10, seed=1)
+    grown = quietly(root, output=output)
+    assert grown["run"].values.tolist() == ["a/model", "a/weights"]
+    xr.testing.assert_identical(grown, quietly(root))
+    (root / "a" / "weights_step10.pt").unlink()  # its record stays, and the old name counts again
+    again = quietly(root, output=output)
+    assert again["run"].values.tolist() == ["a", "a/weights"]
+    xr.testing.assert_equal(again.sel(run=["a"], drop=True), first)
+
+
 def test_other_settings_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     quietly(folder, output=tmp_path / "m.nc")
     with pytest.raises(ValueError, match="was recorded with other settings"):
