@@ -205,7 +205,7 @@ def test_parts_of_a_model_are_not_runs(tmp_path: Path) -> None:
             [("", 400, 3), ("", 500, 4)],
         ),
         # a "/" in the name of a metric makes a folder
-        (("epoch=1-val/loss=0.8.ckpt", "epoch=2-val/loss=0.8.ckpt"), [("val", e, e) for e in (1, 2)]),
+        (("epoch1-val/loss=0.8.ckpt", "epoch2-val/loss=0.8.ckpt"), [("val", 1, 1), ("val", 2, 2)]),
         (("step=400-epoch=1.ckpt", "step=800-epoch=2.ckpt"), [("", 400, 1), ("", 800, 2)]),
         (("epoch1/epoch=1-step=9.ckpt", "epoch2/epoch=2-step=18.ckpt"), [("", 9, 1), ("", 18, 2)]),
         (("step1000-tokens4B.pt", "step2000-tokens8B.pt"), [("", 1000, None), ("", 2000, None)]),
