@@ -90,6 +90,7 @@ class Collection:
         The files are None of one that is gone by now: what would be compared with it is NaN.
         """
         paths = {(record["run"], record["step"]): record["path"] for record in self.records}
+        paths = {p: path for p, path in paths.items() if self.places.get(path, p) == p}
         paths |= {place: checkpoint.path for place, checkpoint in found.items()}
         compared: dict[Any, dict[str, Any]] = {}
         first: dict[str, str] = {}

@@ -196,6 +196,33 @@ def test_a_run_that_gets_another_name_is_there_once(tmp_path: Path) -> None:
     xr.testing.assert_equal(again.sel(run=["a"], drop=True), first)
 
 
+def test_a_record_under_an_old_name_counts_until_there_is_a_new_one(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    for step in (0, 10):
+        checkpoint(root / "a" / f"model_step{step}.pt", step)
+    first = quietly(root, output=tmp_path / "m.nc")
+    checkpoint(root / "a" / "weights_step10.pt", 10, seed=1)
+    (root / "a" / "model_step10.pt").write_bytes(b"PK broken")
+    ds = quietly(root, output=tmp_path / "m.nc")
+    assert ds["run"].values.tolist() == ["a", "a/model", "a/weights"]
+    xr.testing.assert_equal(
+        ds["l2_norm"].sel(run="a", step=10), first["l2_norm"].sel(run="a", step=10)
+    )
+    (missing,) = json.loads(ds.attrs["missing_checkpoints"])
+    assert missing["path"] == "a/model_step10.pt"
+
+
+def test_nothing_is_compared_with_what_is_of_another_run_by_now(tmp_path: Path) -> None:
+    root, names = tmp_path / "runs", ["distance_from_initial", "distance_from_previous"]
+    for step in (0, 10):
+        checkpoint(root / "a" / f"model_step{step}.pt", step)
+    quietly(root, output=tmp_path / "m.nc", metrics=names)
+    checkpoint(root / "a" / "step5.pt", 5)
+    grown = quietly(root, output=tmp_path / "m.nc", metrics=names)
+    assert grown["run"].values.tolist() == ["a", "a/model"]
+    xr.testing.assert_identical(grown, quietly(root, metrics=names))
+
+
 def test_other_settings_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     quietly(folder, output=tmp_path / "m.nc")
     with pytest.raises(ValueError, match="was recorded with other settings"):
