@@ -156,13 +156,14 @@ def run_labels(readings: list[Reading]) -> list[str]:
         alike.setdefault((reading.folder, _without_numbers(reading.rest)), []).append(reading)
         if reading.rest.lower() in _PLAIN_RESTS:
             plain.setdefault(reading.folder, set()).add(reading.rest)
+    once = {
+        key: 1 < len(group) == len({r.rest for r in group}) == len({r.step for r in group})
+        for key, group in alike.items()
+    }
     labels = []
     for reading in readings:
-        rest = without = _without_numbers(reading.rest)
-        group = alike[reading.folder, without]
-        each_once = len({r.rest for r in group}) == len({r.step for r in group}) == len(group)
-        if len(group) == 1 or not each_once:
-            rest = reading.rest
+        without = _without_numbers(reading.rest)
+        rest = without if once[reading.folder, without] else reading.rest
         if rest.lower() in _PLAIN_RESTS and len(plain.get(reading.folder, ())) < 2:
             rest = ""
         labels.append("/".join(part for part in (reading.folder, rest) if part))
