@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +97,16 @@ class Collection:
         compared: dict[Any, dict[str, Any]] = {}
         first: dict[str, str] = {}
         before: dict[str, str] = {}
+        files = cache(self._files)  # all checkpoints of a run are compared with its first
         for place, path in sorted(paths.items()):
             run = place[0]
             others = {"initial": first.setdefault(run, path), "previous": before.get(run)}
-            compared[place] = {
-                name: [other, self._files(other)]
-                for name in self.settings.references
-                if (other := others[name]) is not None
-            }
+            if place in found:
+                compared[place] = {
+                    name: [other, files(other)]
+                    for name in self.settings.references
+                    if (other := others[name]) is not None
+                }
             before[run] = path
         return compared
 
@@ -196,12 +200,15 @@ class Collection:
         """Take checkpoints out whose parameters are not those of most in their run."""
         taken = []
         for run, rows in runs.items():
-            chosen = [_chosen(self.records.selections[row["selection"]]) for row in rows]
-            usual = max(chosen, key=chosen.count)
-            strange = [pair for pair in zip(rows, chosen, strict=True) if pair[1] != usual]
-            for row, parameters in strange:
+            counts = Counter(row["selection"] for row in rows)
+            chosen = {digest: _chosen(self.records.selections[digest]) for digest in counts}
+            usual = max(
+                chosen.values(), key=lambda one: sum(counts[d] for d in counts if chosen[d] == one)
+            )
+            strange = [row for row in rows if chosen[row["selection"]] != usual]
+            for row in strange:
                 rows.remove(row)
-                difference = _difference(parameters, usual)
+                difference = _difference(chosen[row["selection"]], usual)
                 reason = f"its parameters are not those of the others in run {run!r}: {difference}"
                 taken.append({k: row[k] for k in ("run", "step", "path")} | {"reason": reason})
         return taken

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -151,9 +150,6 @@ def _values(
         if (path := getattr(task, name)) and (other := _reference(path, weights, settings))
     }
 
-    def matrices() -> Iterator[Tensor]:
-        return (reader.matrix(matrix) for matrix in selection.matrices)
-
     columns: dict[str, list[float]] = {}
     nonfinite = 0
     # the heads of a tensor together, which is quicker
@@ -171,7 +167,7 @@ def _values(
         for name, column in measured.items():
             columns.setdefault(name, []).extend(column.tolist())
     values: dict[str, Any] = dict(columns)
-    values |= pooled_metrics(matrices(), prefix="weight")
+    values |= pooled_metrics((reader.matrix(m) for m in selection.matrices), prefix="weight")
     values |= pooled_metrics((reader.tensor(name) for name in selection.biases), prefix="bias")
     nonfinite += count_nonfinite(reader.tensor(name) for name in selection.biases)
     return values | {"nonfinite_count": float(nonfinite)}
