@@ -23,6 +23,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.linalg import eigh
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
@@ -142,16 +143,19 @@ def _solve(matrices: list[Tensor], rtol: float, each: bool) -> list[np.ndarray]:
         left = [i for i in range(len(wide)) if i not in found]
         if not left:
             break
-        for i, squares, scale in _eigenvalues([wide[i] for i in left], dtype, on_cpu):
+        for i, squares, scale in _eigenvalues([wide[i] for i in left], dtype, on_cpu, rtol):
             if _accurate(squares, scale, dtype, rtol, each):
                 found[left[i]] = np.sqrt(np.maximum(squares, 0.0)) * scale
     return [found[i] if i in found else _decompose(w) for i, w in enumerate(wide)]
 
 
 def _eigenvalues(
-    wide: list[Tensor], dtype: np.dtype, on_cpu: bool
+    wide: list[Tensor], dtype: np.dtype, on_cpu: bool, rtol: float
 ) -> list[tuple[int, np.ndarray, float]]:
-    """Give index, eigenvalues of the Gram matrix (largest first), and scale of the weights."""
+    """Give index, eigenvalues of the Gram matrix (largest first), and scale of the weights.
+
+    Matrices for which float32 will not do are left out.
+    """
     import torch
 
     to = torch.float32 if dtype == np.float32 else torch.float64
@@ -160,14 +164,47 @@ def _eigenvalues(
     try:
         if on_cpu:  # a product with its own transpose costs half in NumPy
             arrays = [w.cpu().numpy() for w in scaled]
-            gram = np.stack([x @ x.T for x in arrays])
-            squares = np.linalg.eigvalsh(gram).astype(np.float64)
+            grams = {i: x @ x.T for i, x in enumerate(arrays)}
+            if dtype == np.float32:
+                grams = {i: g for i, g in grams.items() if _promising(g, arrays[i].shape[1], rtol)}
+            squares = {i: _symmetric(g) for i, g in grams.items()}
         else:
             stacked = torch.stack(scaled)
-            squares = torch.linalg.eigvalsh(stacked @ stacked.mT).cpu().numpy()
+            squares = dict(enumerate(torch.linalg.eigvalsh(stacked @ stacked.mT).cpu().numpy()))
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError):  # has not converged: to the next way
         return []
-    return [(i, squares[i, ::-1], scales[i]) for i in range(len(wide))]
+    return [(i, found[::-1], scales[i]) for i, found in squares.items()]
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    """Give the eigenvalues, in float64, and overwrite it; in float32 NumPy takes much longer."""
+    found = eigh(matrix.T, eigvals_only=True, driver="ev", check_finite=False, overwrite_a=True)
+    return found.astype(np.float64)
+
+
+def _promising(gram: np.ndarray, k: int, rtol: float) -> bool:
+    """Tell whether eigenvalues in float32 may be accurate enough to be worth computing.
+
+    The errors delta / (2 s) of n singular values add up to at least n delta / (2 sum s^2) of their
+    sum (Jensen's inequality); to some five times that if many are near 0, as those of a square
+    matrix are. A few steps of the power method have the largest eigenvalue for delta.
+    """
+    n = len(gram)
+    v = gram[np.argmax(gram.diagonal())]
+    for _ in range(4):
+        largest = float(np.linalg.norm(v))
+        if not largest:
+            return True
+        v = gram @ (v / np.float32(largest))
+    many = 5.0 if k < 1.25 * n else 1.0
+    return many * n * _delta(float(np.linalg.norm(v)), n, gram.dtype) <= (
+        2.0 * rtol * float(np.trace(gram))
+    )
+
+
+def _delta(largest: float, n: int, dtype: np.dtype) -> float:
+    """Bound the error of n eigenvalues by the largest."""
+    return _GRAM_ERROR[dtype] * max(1.0, np.sqrt(n / 768)) * float(np.finfo(dtype).eps) * largest
 
 
 def _scale(w: Tensor) -> float:
@@ -182,8 +219,7 @@ def _scale(w: Tensor) -> float:
 
 def _accurate(squares: np.ndarray, scale: float, dtype: np.dtype, rtol: float, each: bool) -> bool:
     """Tell whether singular values from these eigenvalues are as accurate as asked for."""
-    side = max(1.0, np.sqrt(squares.size / 768))
-    delta = _GRAM_ERROR[dtype] * side * float(np.finfo(dtype).eps) * squares[0]
+    delta = _delta(squares[0], squares.size, dtype)
     floor = SINGULAR_VALUE_FLOOR / scale
     s, lower, upper = (
         np.sqrt(np.maximum(squares + change, 0.0)) for change in (0.0, -delta, delta)

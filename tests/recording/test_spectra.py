@@ -104,12 +104,29 @@ def test_float32_is_used_only_where_it_may_be(
     rtol: float, single: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    original = np.linalg.eigvalsh
-    monkeypatch.setattr(np.linalg, "eigvalsh", lambda g: used.append(g.dtype) or original(g))
+    original = spectra._symmetric
+    monkeypatch.setattr(spectra, "_symmetric", lambda g: used.append(g.dtype) or original(g))
     weight = torch.as_tensor(make("random", (60, 200)))
     singular_values([weight.float()], rtol=rtol)
     singular_values([weight], rtol=rtol)
     assert used == [np.float32 if single else np.float64, np.float64]
+
+
+@pytest.mark.parametrize(
+    ("strength", "shape", "worth_it"),
+    [(1, (60, 200), True), (1, (60, 60), True), (30, (60, 200), True), (100, (60, 60), False)],
+)
+def test_float32_is_not_tried_where_it_will_not_do(
+    strength: float, shape: tuple[int, int], worth_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+    original = spectra._symmetric
+    monkeypatch.setattr(spectra, "_symmetric", lambda g: used.append(g.dtype) or original(g))
+    weight = np.random.default_rng(3).normal(size=shape)
+    left, s, right = np.linalg.svd(weight, full_matrices=False)
+    s[0] *= strength
+    singular_values([torch.as_tensor((left * s) @ right).float()], rtol=1e-4)
+    assert (used[0] == np.float32) == worth_it
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
@@ -146,8 +163,8 @@ def test_together_they_are_the_same_bit_for_bit(rtol: float) -> None:
 def test_torch_gives_the_same_eigenvalues_as_numpy(kind: str) -> None:
     weights = [torch.as_tensor(make(kind, (40, 70)))] * 2
     for (_, a, scale), (_, b, other) in zip(
-        spectra._eigenvalues(weights, np.dtype(float), True),
-        spectra._eigenvalues(weights, np.dtype(float), False),
+        spectra._eigenvalues(weights, np.dtype(float), True, 1e-8),
+        spectra._eigenvalues(weights, np.dtype(float), False, 1e-8),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-13 * a.max())
