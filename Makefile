@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # so EXTRAS=test leaves it out: its tests are then skipped.
 EXTRAS ?= test,torch,trainers
 
-.PHONY: demo test slow lint notebooks benchmarks clean
+.PHONY: demo test slow lint notebooks docs benchmarks clean
 
 # what was installed is noted in the environment, so that nothing is installed twice
 $(VENV)/.installed-%: pyproject.toml constraints.txt
@@ -37,6 +37,9 @@ lint: $(VENV)/.installed-dev
 notebooks: $(VENV)/.installed-notebook
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python notebooks/execute.py
 
+docs: notebooks $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # against every peer there is, in an environment of their own: they need an older PyMC
 $(VENV)-benchmarks/.installed: pyproject.toml constraints.txt tests/benchmarks/constraints.txt
 	$(PYTHON) -m venv $(VENV)-benchmarks
@@ -49,5 +52,5 @@ benchmarks: $(VENV)-benchmarks/.installed
 	$(VENV)-benchmarks/bin/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) $(VENV)-benchmarks build demo
+	rm -rf $(VENV) $(VENV)-benchmarks build demo docs/_build docs/generated docs/notebooks/*.ipynb
 	find bayesphase -name '*.nb[ic]' -delete

@@ -222,5 +222,4 @@ display(again)
 # `bp.build_model(x, 3)` returns the PyMC model without sampling it. For another emission there is
 # `hmm_logp`, the log-likelihood of a hidden Markov model with the states summed out, exact gradient
 # included, for any PyMC model: `pm.Potential("y", bp.hmm_logp(log_emission, log_transition,
-# log_initial).sum())`. Its shapes are in the docstring, `help(bp.hmm_logp)`, in
-# [bayesphase/model/likelihood.py](../bayesphase/model/likelihood.py).
+# log_initial).sum())`. Its shapes are in the docstring, `help(bp.hmm_logp)`.

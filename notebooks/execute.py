@@ -1,9 +1,12 @@
 """Run every notebook from start to end, as `make notebooks` does; anything wrong ends it.
 
+Copies with their outputs are in build/notebooks then, which the documentation shows.
+
 A notebook is stored without outputs and beside a script of the same name and the same cells, which
 is what people read and compare (jupytext keeps the two in step).
 """
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 FOLDER = Path(__file__).parent
+EXECUTED = FOLDER.parent / "build" / "notebooks"
 TIMEOUT = 600  # seconds, for one cell
 
 
@@ -64,10 +68,14 @@ def main() -> str | None:
         return f"scripts without a notebook: {lonely}; make them with `jupytext --to ipynb`"
     if not notebooks:
         return f"there is no notebook in {FOLDER}"
+    shutil.rmtree(EXECUTED, ignore_errors=True)
+    EXECUTED.mkdir(parents=True)
     for path in notebooks.values():
         start = time.perf_counter()
         try:
-            execute(check_stored(path))
+            notebook = check_stored(path)
+            execute(notebook)
+            nbformat.write(notebook, EXECUTED / path.name)
         except (ValueError, CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             return f"{path.name} failed:\n{error}"
         print(f"{path.name}: {time.perf_counter() - start:.0f} s", flush=True)

@@ -69,11 +69,11 @@ def loo(fit: xr.DataTree, *, by: str = "run") -> "ELPDData":
     Notes
     -----
     Given the parameters, runs are independent and checkpoints are not, but for both the posterior
-    without a unit is that with it, weighted by 1 / p(y_i | y_-i, parameters) (Bürkner, Gabry &
+    without a unit is that with it, weighted by ``1 / p(y_i | y_-i, parameters)`` (Bürkner, Gabry &
     Vehtari 2021, doi:10.1007/s00180-020-01045-4). The weights are Pareto-smoothed (Vehtari, Gelman
     & Gabry 2017, doi:10.1007/s11222-016-9696-4), and elpd_i is the logarithm of the weighted mean
-    of p(y_i | y_-i, parameters). A checkpoint that is left out is one whose features are not known;
-    the run is as long as before.
+    of ``p(y_i | y_-i, parameters)``. A checkpoint that is left out is one whose features are not
+    known; the run is as long as before.
 
     Examples
     --------
@@ -131,9 +131,9 @@ def waic(fit: xr.DataTree, *, by: str = "run") -> "ELPDData":
 
     Notes
     -----
-    elpd_i is the logarithm of the posterior mean of p(y_i | y_-i, parameters), less the posterior
-    variance of its logarithm (Watanabe 2010; Vehtari, Gelman & Gabry 2017,
-    doi:10.1007/s11222-016-9696-4, eq. 11 to 13). For a run that is p(y_i | parameters). WAIC is
+    elpd_i is the logarithm of the posterior mean of ``p(y_i | y_-i, parameters)``, less the
+    posterior variance of its logarithm (Watanabe 2010; Vehtari, Gelman & Gabry 2017,
+    doi:10.1007/s11222-016-9696-4, eq. 11 to 13). For a run that is ``p(y_i | parameters)``. WAIC is
     defined for data that are independent given the parameters, as runs are; by checkpoint it is the
     same formula with the conditional density in place of the likelihood.
     """

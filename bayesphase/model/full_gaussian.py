@@ -36,7 +36,7 @@ class FullGaussian(Emission):
 
     `mean` and `scale` (state, feature), standard deviations, have the priors of `Gaussian`, and the
     correlation of each state that of Lewandowski, Kurowicka & Joe (2009,
-    doi:10.1016/j.jmva.2009.04.008): its density is proportional to |R|^(eta - 1). It is made of
+    doi:10.1016/j.jmva.2009.04.008): its density is proportional to ``|R|^(eta - 1)``. It is made of
     independent `correlation_shares` (state, pair), (1 + r) / 2 of the partial correlation r of a
     pair of features given all that come before both, each with a beta prior. A fit also holds
     `correlation` (state, feature, feature_other). Residuals are of each feature by itself, in

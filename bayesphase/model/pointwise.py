@@ -20,8 +20,8 @@ def checkpoint_log_likelihood(fit: xr.DataTree, *, cores: int | None = None) -> 
     """Log density of each checkpoint given all others of its run, for every posterior draw.
 
     It is what ArviZ's leave-one-out methods want where the unit is the checkpoint:
-    p(y_t | y_-t, parameters), with the states summed out, and not the one-step prediction
-    p(y_t | y_1..t-1). The unit of `fit["log_likelihood"]` is the run.
+    ``p(y_t | y_-t, parameters)``, with the states summed out, and not the one-step prediction
+    ``p(y_t | y_1..t-1)``. The unit of `fit["log_likelihood"]` is the run.
 
     Parameters
     ----------
