@@ -2,9 +2,13 @@
 
 import ast
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import bayesphase
+from docutils import nodes
+from latex2mathml.converter import convert
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -16,7 +20,6 @@ version = release = bayesphase.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_nb",
@@ -25,6 +28,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "bayesphase"
 html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "footer_start": [], "footer_end": []}
+html_sidebars = {page: [] for page in ("figures", "coming_from", "statistics", "architecture")}
+html_math_renderer = "mathml"
 # names in single backticks are code, as in the docstrings of NumPy
 default_role = "code"
 exclude_patterns = ["_build", "generated/modules.md"]
@@ -64,5 +69,18 @@ def list_of_modules() -> None:
     (DOCS / "generated" / "modules.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-executed_notebooks()
-list_of_modules()
+def formula(translator: Any, node: nodes.Element, display: str) -> None:
+    """Write a formula as MathML, which browsers show by themselves, also without a network."""
+    translator.body.append(convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """Make what pages are made of."""
+    executed_notebooks()
+    list_of_modules()
+    app.add_html_math_renderer(
+        "mathml",
+        (partial(formula, display="inline"), None),
+        (partial(formula, display="block"), None),
+    )

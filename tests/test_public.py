@@ -182,3 +182,14 @@ def test_examples_run_and_print_what_they_say(name: str) -> None:
     report: list[str] = []
     doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
     assert not report, "".join(report)
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted([*PUBLIC, *bayesphase._WITH_A_TRAINER])
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {bayesphase.__version__}\n" in citation
