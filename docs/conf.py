@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import bayesphase
 from docutils import nodes
 from latex2mathml.converter import convert
+
+import bayesphase
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

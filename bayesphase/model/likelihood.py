@@ -186,11 +186,12 @@ def _check_states(emission: Any, transition: Any, initial: Any) -> None:
 
 def _static_shape(emission: TensorVariable) -> tuple[Any, ...]:
     """Shape of `log_emission` as numbers: the layout of the runs is data, fixed in the graph."""
-    if None not in emission.type.shape[:-1]:
-        return emission.type.shape
+    shape = emission.shape
+    *known, n_states = emission.type.shape
+    if None not in known:
+        return (*known, shape[-1] if n_states is None else n_states)
     from pytensor.compile.mode import Mode
 
-    shape = emission.shape
     try:
         grid = shape[:-1].eval(mode=Mode(linker="py", optimizer="None"))
     except Exception as error:

@@ -145,6 +145,19 @@ def test_any_float_or_integer_type_will_do():
     assert logp.eval(mode=QUICK) == pytest.approx(enumerate_run(rounded).log_likelihood, rel=1e-12)
 
 
+@pytest.mark.parametrize("n_runs", [None, 2])
+def test_the_number_of_states_may_be_known_only_when_it_runs(n_runs):
+    """As in a PyMC model whose states are a dim: its coordinates may change later."""
+    y = np.random.default_rng(9).normal(size=(6,) if n_runs is None else (n_runs, 6))
+    mean = pt.vector()
+    emission = pm.logp(pm.Normal.dist(mean, 1.0), y[..., None])
+    assert emission.type.shape[-1] is None
+    assert None not in emission.type.shape[:-1]
+    logp = hmm_logp(emission, np.zeros((2, 2)), np.zeros(2)).sum()
+    expected = np.logaddexp(*norm.logpdf(y, np.reshape([0, 1], (2, *[1] * y.ndim)))).sum()
+    assert logp.eval({mean: [0.0, 1.0]}, mode=QUICK) == pytest.approx(expected, rel=1e-12)
+
+
 def test_unknown_static_shapes_are_read_off_the_data():
     y = pytensor.shared(np.random.default_rng(8).normal(size=6))
     emission = pm.logp(pm.Normal.dist(np.array([0.0, 1.0]), 1.0), y[:, None])
