@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(VENV)/.installed-notebook
+notebooks: $(VENV)/.installed-notebook,torch,trainers
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python notebooks/execute.py
 
 docs: notebooks $(VENV)/.installed-docs
