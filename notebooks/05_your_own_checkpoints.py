@@ -35,9 +35,9 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A plain loop
 #
-# A small network learns handwritten digits, from three seeds. `Recorder` needs three lines: make it,
-# record at the steps that you want, and leave the `with` block. The same loop saves a checkpoint
-# now and then, as yours may do already.
+# A small network learns handwritten digits, from three seeds. `Recorder` needs three lines: make
+# it, record at the steps that you want, and leave the `with` block. The same loop saves a
+# checkpoint now and then, as yours may do already.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -95,8 +95,8 @@ both = recorded.sel(step=collected["step"])
 assert (collected["l2_norm"].values == both["l2_norm"].values).all()
 
 # %% [markdown]
-# From here on it is the same as with the shipped runs. The features are metrics of the weights alone;
-# losses are only drawn beside.
+# From here on it is the same as with the shipped runs. The features are metrics of the weights
+# alone; losses are only drawn beside.
 
 # %%
 features = bp.features(recorded)
@@ -110,9 +110,9 @@ plt.show()
 # %% [markdown]
 # ## The Hugging Face Trainer
 #
-# One callback records the weights at the steps at which the trainer logs or evaluates, with all that
-# it logged. Here a small BERT, made from its configuration, learns whether the first token of eight
-# is above the middle of the vocabulary.
+# One callback records the weights at the steps at which the trainer logs or evaluates, with all
+# that it logged. Here a small BERT, made from its configuration, learns whether the first token of
+# eight is above the middle of the vocabulary.
 
 
 # %%

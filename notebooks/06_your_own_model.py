@@ -44,9 +44,9 @@ print(right[:, [0, 1, -1]])
 # %% [markdown]
 # ## The model
 #
-# The shapes are `log_emission` (run, step, state), `log_transition` (state, state) and `log_initial`
-# (state). Levels of skill are ordered, and a network never goes back: a transition that cannot
-# happen has log-probability minus infinity. Each run starts in state 0.
+# The shapes are `log_emission` (run, step, state), `log_transition` (state, state) and
+# `log_initial` (state). Levels of skill are ordered, and a network never goes back: a transition
+# that cannot happen has log-probability minus infinity. Each run starts in state 0.
 
 # %%
 never = np.tril(np.ones((N_STATES, N_STATES)), -1).astype(bool)
