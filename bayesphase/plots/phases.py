@@ -23,6 +23,7 @@ _LINES: tuple[str | tuple[float, Sequence[float]], ...] = (
 )  # one per curve
 _STRIP = 1.2  # of its text that the strip of the most likely path is high
 _ROW = 1.35  # of its text that a row of intervals is high
+_MOST_ROWS = 4  # more would leave a panel no room for its curves
 
 
 def plot_phases(
@@ -39,7 +40,7 @@ def plot_phases(
     The curves, and the strip on top of them, have the colour of the most likely phase. Behind
     the curves stand the probabilities of the phases, stacked up to 1. Above are the boundaries, of
     `bayesphase.switches`: the median step of every switch, returns to a phase included, which the
-    dashed line marks, and its interval.
+    dashed line marks, and its interval; where there are too many to be told apart, their number.
 
     Parameters
     ----------
@@ -189,33 +190,57 @@ def _draw_boundaries(ax: Axes, table: xr.Dataset) -> float:
     width = _style.axes_points(ax)[0]
     size = _small_text()
     taken: list[float] = []  # by row, the right end of what is in it
+    placed = []
     for lower, step, upper in sorted(ends.values.tolist()):
         left, right = _style.along(ax, np.array([lower, upper]))
-        text = f"{step:,.0f}"
-        room = _style.text_points(text, size)[0] + 5
+        room = _style.text_points(f"{step:,.0f}", size)[0] + 5
         label_right = right + room <= width
         left, right = (left, right + room) if label_right else (left - room, right)
         row = next((i for i, end in enumerate(taken) if left > end + 2), len(taken))
         taken[row : row + 1] = [right]
+        placed.append((lower, step, upper, row, label_right))
 
-        ax.axvline(step, color=_style.INK, linewidth=0.7, linestyle=(0, (3, 2)), zorder=2)
-        place = _style.above(ax, x=ax.transData)
-        height = (_STRIP + 0.65 + _ROW * row) * size
-        marks: dict[str, Any] = {"transform": place, "color": _style.INK, "clip_on": False}
-        ax.plot([lower, upper], 2 * [height], marker="|", markersize=4.5, linewidth=0.9, **marks)
-        ax.plot([step], [height], marker="o", markersize=2.4, **marks)
+    crowded = len(taken) > _MOST_ROWS
+    for lower, step, upper, row, label_right in placed:
+        line = 0.35 if crowded else 0.7
+        ax.axvline(step, color=_style.INK, linewidth=line, linestyle=(0, (3, 2)), zorder=2)
+        if not crowded:
+            _draw_interval(ax, (lower, step, upper), row=row, label_right=label_right)
+    if crowded:
         ax.annotate(
-            text,
-            (upper if label_right else lower, height),
-            xycoords=place,
-            xytext=(3 if label_right else -3, 0),
-            textcoords="offset points",
-            ha="left" if label_right else "right",
+            f"{len(placed)} switches, too many for their intervals",
+            (1, (_STRIP + 0.65) * size),
+            xycoords=_style.above(ax),
+            ha="right",
             va="center_baseline",
             size=size,
             annotation_clip=False,
         )
-    return (_STRIP + 0.4 + _ROW * len(taken)) * size
+    return (_STRIP + 0.4 + _ROW * (1 if crowded else len(taken))) * size
+
+
+def _draw_interval(
+    ax: Axes, ends: tuple[float, float, float], *, row: int, label_right: bool
+) -> None:
+    """Draw an interval above the axes, its median as a dot and in figures at one end."""
+    lower, step, upper = ends
+    size = _small_text()
+    place = _style.above(ax, x=ax.transData)
+    height = (_STRIP + 0.65 + _ROW * row) * size
+    marks: dict[str, Any] = {"transform": place, "color": _style.INK, "clip_on": False}
+    ax.plot([lower, upper], 2 * [height], marker="|", markersize=4.5, linewidth=0.9, **marks)
+    ax.plot([step], [height], marker="o", markersize=2.4, **marks)
+    ax.annotate(
+        f"{step:,.0f}",
+        (upper if label_right else lower, height),
+        xycoords=place,
+        xytext=(3 if label_right else -3, 0),
+        textcoords="offset points",
+        ha="left" if label_right else "right",
+        va="center_baseline",
+        size=size,
+        annotation_clip=False,
+    )
 
 
 def _small_text() -> float:

@@ -166,6 +166,20 @@ def test_step_labels_do_not_overlap():
     assert max(box.x1 for box in boxes) <= ax.get_window_extent().x1 + 1
 
 
+def test_too_many_switches_are_counted_and_leave_room_for_the_curves():
+    paths = np.repeat([[np.arange(40) % 2, np.arange(40) >= 20]], 5, axis=2).astype(int)
+    fit = fit_from_paths(paths, steps=10 * np.arange(200))
+    many, one = plot_phases(fit)
+    assert len(dashed(many)) == 39
+    assert not intervals(many)
+    assert any(text.startswith("39 switches") for text in texts(many))
+    assert intervals(one) == [(1000, 1000)]
+    many.figure.draw_without_rendering()
+    inside = many.figure.bbox
+    assert all(inside.contains(*t.get_window_extent().p1) for t in many.texts if t.get_text())
+    assert many.get_window_extent().height > 0.5 * inside.height / 2
+
+
 def test_a_run_without_checkpoints_is_an_empty_panel():
     paths = np.zeros((2, 2, 5), int)
     paths[:, 1] = -1
