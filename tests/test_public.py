@@ -33,7 +33,7 @@ PROMISED = {
     *("first_entry", "visited_states", "training_map", "diagnose"),
     *("log_evidence", "state_counts", "visited_counts", "plot_visited_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
-    "plot_training_map",
+    *("plot_training_map", "forks", "convergence", "detours", "dissimilarity"),
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
 }
