@@ -60,11 +60,10 @@ def sample_effects(
     precision[:, index, index] += _WIDTH**-2.0
     root = np.linalg.cholesky(precision)
     inverse = np.swapaxes(np.linalg.inv(root), 1, 2)
+    solve = inverse @ np.swapaxes(design @ inverse, 1, 2)
     y = np.broadcast_to(log_time, (n_draws, n_runs)).copy()
     for _ in range(_SWEEPS if censored.any() else 1):
-        mean = (inverse @ np.swapaxes(inverse, 1, 2) @ np.swapaxes(design, 1, 2) @ y[..., None])[
-            ..., 0
-        ]
+        mean = (solve @ y[..., None])[..., 0]
         fitted = (design @ mean[..., None])[..., 0]
         off = ((y - fitted) ** 2).sum(axis=1) + (mean[:, 1:] ** 2).sum(axis=1) / _WIDTH**2
         # the intercept has a flat prior, which takes one degree of freedom

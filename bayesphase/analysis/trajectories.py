@@ -28,7 +28,7 @@ def training_map(
     fit: xr.DataTree,
     *,
     ci_prob: float = 0.9,
-    draws: int | None = 100,
+    draws: int | None = 50,
     window: int = 10,
     cores: int | None = None,
 ) -> xr.Dataset:
