@@ -162,7 +162,7 @@ def _times(convergence: xr.Dataset, runs: np.ndarray) -> tuple[np.ndarray, np.nd
     for run, time in zip(runs, np.where(np.isnan(step), last, step), strict=True):
         if not time > 0:
             raise ValueError(
-                f"run {str(run)!r} converged or was last seen at step {time:g}, but its logarithm is "
-                f"modelled: it must be positive"
+                f"run {str(run)!r} converged or was last seen at step {time:g}, but the logarithm "
+                f"is modelled: it must be positive"
             )
     return step, last
