@@ -75,6 +75,7 @@ _HOME = {
     "plot_boundaries": "plots",
     "plot_pca": "plots",
     "plot_training_map": "plots",
+    "plot_dissimilarity": "plots",
     "plot_pseudo_residuals": "plots",
     "plot_predictive_checks": "plots",
     "plot_visited_counts": "plots",

@@ -34,6 +34,7 @@ PROMISED = {
     *("log_evidence", "state_counts", "visited_counts", "plot_visited_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     *("plot_training_map", "forks", "convergence", "detours", "dissimilarity"),
+    "plot_dissimilarity",
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
 }

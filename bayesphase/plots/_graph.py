@@ -16,6 +16,8 @@ from bayesphase.plots import _style
 _PAD = 0.6  # between the text of a box and its edge
 _SPACE = 0.8  # between a label and what is next to it
 _ARROW = 3.2  # shortest straight arrow
+_CORNER = 1.2  # radius of an arc's, no more than what is between a label and the arc above
+_PORTS = 1.6  # what arcs that meet a box have for it, between labels, at least
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,8 @@ class Edge:
 
     start: int
     end: int
-    probability: str
-    interval: str
-    runs: str
+    head: tuple[str, ...]  # goes on one line where there is room
+    below: tuple[str, ...]
     weight: float  # of the line, 0 to 1
 
     @property
@@ -45,8 +46,9 @@ class Edge:
         return abs(self.end - self.start)
 
     def text(self, *, narrow: bool) -> str:
-        """Return the label, in three lines or in two."""
-        return f"{self.probability}{chr(10) if narrow else ' '}{self.interval}\n{self.runs}"
+        """Return the label, with its head in lines of its own or in one."""
+        head = self.head if narrow else (", ".join(self.head),)
+        return "\n".join((*head, *self.below))
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Curve:
-    """The vertices of an arrow, from tail to head: two of a line, or seven of two cubic Beziers."""
+    """The vertices of an arrow, from tail to head: two of a line, or ten of an arc.
+
+    An arc is three lines, with cubic Beziers for corners.
+    """
 
     vertices: np.ndarray
     weight: float
@@ -86,12 +91,13 @@ class Layout:
         arcs = [edge for edge in edges if not edge.is_straight]
         widest = max((measure(e.text(narrow=True))[0] for e in straight), default=0.0) + 2 * _SPACE
         widest_arc = max((measure(e.text(narrow=compact))[0] for e in arcs), default=0.0) + _SPACE
+        labels = max(widest, widest_arc)
         if compact:
-            self.pitch = max(self.box_width + _ARROW, widest, widest_arc)
+            self.pitch = max(self.box_width + _ARROW, labels + _PORTS * bool(arcs))
         else:
-            self.pitch = max(self.box_width + max(widest, _ARROW), widest_arc)
+            self.pitch = self.box_width + max(labels, _ARROW)
         # Arcs leave a box between the labels that stand above its corners in a compact layout.
-        self._port_reach = (self.box_width - max(0.0, widest - self.pitch + self.box_width)) / 2
+        self._port_reach = (self.box_width - max(0.0, labels - self.pitch + self.box_width)) / 2
         self.boxes = [Label(text, i * self.pitch, 0.0) for i, text in enumerate(texts)]
         self.curves: list[Curve] = []
         self.labels: list[Label] = []
@@ -124,15 +130,22 @@ class Layout:
             height = max(measure(edge.text(narrow=compact))[1] for edge in of_span)
             apex = floor + 1.5 * _SPACE
             floor = apex + _SPACE / 2 + height
+            aside = self._aside(of_span, edges)
             for edge in of_span:
                 tail = self._port(edge, edge.start, edges)
                 head = self._port(edge, edge.end, edges)
                 vertices = _arch(tail, head, foot, apex) * (1, edge.side)
                 self.curves.append(Curve(vertices, edge.weight))
-                middle = (edge.start + edge.end) / 2 * self.pitch
+                middle = ((edge.start + edge.end) / 2 - edge.side * aside) * self.pitch
                 text = edge.text(narrow=compact)
                 self.labels.append(Label(text, middle, edge.side * (floor - height / 2)))
         return floor
+
+    @staticmethod
+    def _aside(of_span: Sequence[Edge], edges: Sequence[Edge]) -> float:
+        """Return by how many pitches labels are off the middle: not in the way of longer arcs."""
+        ports = {box for e in edges if e.span > of_span[0].span for box in (e.start, e.end)}
+        return 0.5 if any((e.start + e.end) / 2 in ports for e in of_span) else 0.0
 
     def _port(self, edge: Edge, box: int, edges: Sequence[Edge]) -> float:
         """Return where an arc meets a box: on the half that looks to its other end.
@@ -150,11 +163,14 @@ class Layout:
 
 
 def _arch(tail: float, head: float, foot: float, apex: float) -> np.ndarray:
-    """Return the vertices of two quarters, steeper than an ellipse's: labels fit below."""
-    middle, shoulder = (tail + head) / 2, foot + 0.85 * (apex - foot)
-    inward = 0.4 * (middle - tail)
-    x = [tail, tail, tail + inward, middle, head - inward, head, head]
-    return np.column_stack([x, [foot, shoulder, apex, apex, apex, shoulder, foot]])
+    """Return the vertices of an arc with steep sides: labels fit inside."""
+    radius = min(_CORNER, (apex - foot) / 2, abs(head - tail) / 2)
+    inward = np.sign(head - tail) * radius
+    half = 0.55  # of the way to the corner, as near to a circle as can be
+    left = [(tail, foot), (tail, apex - radius), (tail, apex - (1 - half) * radius)]
+    left += [(tail + (1 - half) * inward, apex), (tail + inward, apex)]
+    right = [(tail + head - x, y) for x, y in reversed(left)]
+    return np.array(left + right)
 
 
 def measure(text: str) -> tuple[float, float]:
