@@ -157,9 +157,9 @@ def _extent(layout: Layout) -> tuple[float, float]:
 
 
 def _choose(layouts: list[Layout], width: float, height: float) -> Layout:
-    """Return the wide layout of the two, unless text is much larger in the compact one."""
+    """Return the wide layout of the two where it can be read nearly as well as the compact one."""
     wide, compact = (_text_size(layout, width, height) for layout in layouts)
-    return layouts[int(compact > _WORTH * wide)]
+    return layouts[0 if wide >= max(_LEAST, compact / _WORTH) or wide >= compact else 1]
 
 
 def _text_size(layout: Layout, width: float, height: float) -> float:
