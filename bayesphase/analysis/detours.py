@@ -106,7 +106,7 @@ def detours(
     converged = ~np.isnan(step)
     entry = first_entry(fit).values.reshape(-1, state.sizes["run"], labels.size)
     time = np.where(converged, step, last)
-    visited = entry <= time[:, None]
+    visited = np.less_equal(entry, time[:, None])
     optional = visited.any(axis=1) & ~visited[:, converged].all(axis=1)
     effects = _survival.sample_effects(
         (visited & optional[:, None]).astype(float), np.log(time), ~converged, rng=rng

@@ -1,5 +1,7 @@
 """Which ways runs go through the states, which states some of them skip, and who falls back."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -69,7 +71,7 @@ def forks(fit: xr.DataTree, *, least: int = 5, ci_prob: float = 0.9) -> xr.Datas
     together = 1.0 - parted.mean(axis=0)
     some, all_runs = visited.any(axis=1), visited.all(axis=1)
     sequence, probability = zip(*(_modal(order[:, r]) for r in range(order.shape[1])), strict=True)
-    columns = {
+    columns: dict[str, tuple[str | tuple[str, ...], Any, str, str]] = {
         "forked": ((), parted.any(axis=(1, 2)).mean(), "probability that runs part ways", "1"),
         "visited": (("run", "state"), visited.mean(axis=0), "probability of entering it", "1"),
         "optional": ("state", (some & ~all_runs).mean(axis=0), "probability of being skipped", "1"),

@@ -236,7 +236,7 @@ def _by_kind(
         at, there = np.flatnonzero(which.reshape(-1) == i), np.flatnonzero(kind)
         u = (rows.values[at] - mean[:, None])[:, :, there] / scale[:, None, there]
         found = function(u, *np.linalg.eigh(correlation[:, there][:, :, there]))
-        out[np.ix_(at, range(len(mean)), there)] = np.swapaxes(found, 0, 1)
+        out[np.ix_(at, np.arange(len(mean)), there)] = np.swapaxes(found, 0, 1)
     return out
 
 

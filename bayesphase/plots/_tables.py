@@ -13,8 +13,10 @@ from bayesphase.analysis.trajectories import training_map
 from bayesphase.analysis.visited import visited_counts
 
 _BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
-_MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
-_MAP_VARIABLES += ("step", "step_lower", "step_upper")
+_MAP_VARIABLES = (
+    *("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper"),
+    *("step", "step_lower", "step_upper"),
+)
 _CHECK_VARIABLES = ("observed_median", "observed_lower", "observed_upper", "p_value")
 _CI_PROB = 0.9
 

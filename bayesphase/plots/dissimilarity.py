@@ -52,7 +52,8 @@ def plot_dissimilarity(
         if len(runs) <= _MOST_WITH_TEXT:
             for i, j in np.argwhere(~np.isnan(distance)):
                 text = f"{middle[i, j]:.2f}" if j > i else f"{lower[i, j]:.2f}–{upper[i, j]:.2f}"
-                ink = _style.ink_on(to_hex(image.to_rgba(distance[i, j])))
+                red, green, blue, _ = image.to_rgba(distance[i, j])
+                ink = _style.ink_on(to_hex((red, green, blue)))
                 drawn.text(j, i, text, ha="center", va="center", size=6, color=ink)
     return drawn
 
