@@ -34,7 +34,7 @@ def detours(
     """Tell by how much each optional state delays convergence, and whether it is a detour.
 
     A state is optional if some run that converges never enters it on its way, and some run does.
-    It is a detour if runs that enter it converge later, all other optional states being equal.
+    It is a detour if runs that enter it converge later than those that do not.
 
     Parameters
     ----------
@@ -82,12 +82,15 @@ def detours(
 
     Notes
     -----
-    Under each draw of the paths, log(step) is normal about an intercept and the effects of the
-    optional states entered; a run that did not converge is censored at its last step. The prior of
-    an effect on log(step) is normal and wide, with a standard deviation of 10 times that of runs
-    about the regression, and that of the latter is worth one observation. One draw of the
-    coefficients is made for each draw of the paths, so that intervals hold what is not known of
-    either. Convergence tells nothing of the states: the posterior of the paths is that of the fit.
+    For each state, and under each draw of the paths in which it is optional, log(step) is normal
+    about one mean for runs that enter the state and another for those that do not; a run that did
+    not converge is censored at its last step. The prior of the effect, the difference of the means,
+    is normal and wide, with a standard deviation of 10 times that of runs about their mean, and the
+    prior of the latter is worth one observation. One draw of the coefficients is made for each draw
+    of the paths, so that intervals hold what is not known of either. Convergence tells nothing of
+    the states: the posterior of the paths is that of the fit. States are taken one by one, since
+    those that a fork leads to are alternatives, and no regression could tell the delay by one from
+    the gain by the other.
 
     The least squares are those of Hu et al. (2023, arXiv:2308.09543, section 2.3), with a positive
     coefficient of a state that not all runs visit as their sign of a detour. Shares are of the
@@ -108,10 +111,13 @@ def detours(
     time = np.where(converged, step, last)
     visited = np.less_equal(entry, time[:, None])
     optional = visited.any(axis=1) & ~visited[:, converged].all(axis=1)
-    effects = _survival.sample_effects(
-        (visited & optional[:, None]).astype(float), np.log(time), ~converged, rng=rng
-    ).effect
-    effect = np.exp(np.where(optional, effects, np.nan))
+    x = visited.astype(float)
+    effects = np.full(optional.shape, np.nan)
+    for k in np.flatnonzero(optional.any(axis=0)):
+        at = optional[:, k]
+        of_state = _survival.sample_effects(x[at][..., [k]], np.log(time), ~converged, rng=rng)
+        effects[at, k] = of_state.effect[:, 0]
+    effect = np.exp(effects)
     shares = state_shares(state, labels.size)
     usable = converged & ~np.isnan(shares).any(axis=(0, 2))
     ols = _shares.regress(shares[:, usable], time[usable])

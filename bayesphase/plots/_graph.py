@@ -8,6 +8,7 @@ have their labels at one height, a pitch apart; the more they span the higher th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +18,7 @@ _PAD = 0.6  # between the text of a box and its edge
 _SPACE = 0.8  # between a label and what is next to it
 _ARROW = 3.2  # shortest straight arrow
 _CORNER = 1.2  # radius of an arc's, no more than what is between a label and the arc above
+_LEVEL = 0.7  # between arcs that overlap
 _PORTS = 1.6  # what arcs that meet a box have for it, between labels, at least
 
 
@@ -128,10 +130,11 @@ class Layout:
         for span in sorted({edge.span for edge in edges}):
             of_span = [edge for edge in edges if edge.span == span]
             height = max(measure(edge.text(narrow=compact))[1] for edge in of_span)
-            apex = floor + 1.5 * _SPACE
-            floor = apex + _SPACE / 2 + height
-            aside = self._aside(of_span, edges)
-            for edge in of_span:
+            aside, levels = self._apart(of_span, edges)
+            lowest = floor + 1.5 * _SPACE
+            floor = lowest + _LEVEL * max(levels) + _SPACE / 2 + height
+            for edge, level in zip(of_span, levels, strict=True):
+                apex = lowest + _LEVEL * level
                 tail = self._port(edge, edge.start, edges)
                 head = self._port(edge, edge.end, edges)
                 vertices = _arch(tail, head, foot, apex) * (1, edge.side)
@@ -142,10 +145,20 @@ class Layout:
         return floor
 
     @staticmethod
-    def _aside(of_span: Sequence[Edge], edges: Sequence[Edge]) -> float:
-        """Return by how many pitches labels are off the middle: not in the way of longer arcs."""
-        ports = {box for e in edges if e.span > of_span[0].span for box in (e.start, e.end)}
-        return 0.5 if any((e.start + e.end) / 2 in ports for e in of_span) else 0.0
+    def _apart(of_span: Sequence[Edge], edges: Sequence[Edge]) -> tuple[float, list[int]]:
+        """Say how arcs of one span keep clear of each other, and their labels of longer arcs.
+
+        Returns by how many pitches labels are nearer to the tail than to the head, and the level of
+        each arc: where they overlap, one that begins further on is higher, and so right below its
+        label, which is next to its tail.
+        """
+        span = of_span[0].span
+        ports = {box for e in edges if e.span > span for box in (e.start, e.end)}
+        tails = sorted(e.start * e.side for e in of_span)
+        overlap = any(b - a < span for a, b in pairwise(tails))
+        in_the_way = any((e.start + e.end) / 2 in ports for e in of_span)
+        aside = (span - 1) / 2 if overlap or in_the_way else 0.0
+        return aside, [tails.index(e.start * e.side) * overlap for e in of_span]
 
     def _port(self, edge: Edge, box: int, edges: Sequence[Edge]) -> float:
         """Return where an arc meets a box: on the half that looks to its other end.

@@ -218,11 +218,15 @@ def planted(rng, *, n_runs=24, n_draws=60, delay=2.0, never=0):
 
 
 def test_a_planted_detour_is_found_with_its_effect():
-    fit, table, detour = planted(np.random.default_rng(9))
-    result = detours(fit, convergence=table, ci_prob=0.99, random_seed=1)
+    fit, table, detour = planted(np.random.default_rng(19))
+    result = detours(fit, convergence=table, random_seed=1)
     np.testing.assert_array_equal(result["optional"], [0, 1, 0, 0, 0])
     np.testing.assert_array_equal(result["visited"].sel(state=1), detour)
-    assert result["effect_lower"].sel(state=1) < 2.0 < result["effect_upper"].sel(state=1)
+    log_time = np.log(table["step"].values)
+    expected = np.exp(log_time[detour].mean() - log_time[~detour].mean())
+    assert 1.7 < expected < 2.3
+    assert result["effect"].sel(state=1).item() == pytest.approx(expected, rel=0.03)
+    assert result["effect_lower"].sel(state=1) < expected < result["effect_upper"].sel(state=1)
     assert result["effect_lower"].sel(state=1) > 1.5
     assert result["detour"].sel(state=1) > 0.99
     assert result["effect"].isnull().values.tolist() == [True, False, True, True, True]
@@ -230,7 +234,7 @@ def test_a_planted_detour_is_found_with_its_effect():
     # a state that is entered at convergence counts, one that is entered later does not
     assert (result["visited"].sel(state=3) == 1).all()
     assert (result["visited"].sel(state=4) == 0).all()
-    assert result.attrs == {"ci_prob": 0.99, "n_converged": 24, "n_censored": 0}
+    assert result.attrs == {"ci_prob": 0.9, "n_converged": 24, "n_censored": 0}
 
 
 def test_a_shortcut_is_no_detour():
@@ -239,6 +243,21 @@ def test_a_shortcut_is_no_detour():
     assert result["optional"] == 1
     assert result["effect_lower"] < 0.75 < result["effect_upper"] < 1
     assert result["detour"] < 0.01
+
+
+def test_the_ways_of_a_fork_are_alternatives():
+    """Each run takes one of two states; the effect of one is the inverse of that of the other."""
+    rng = np.random.default_rng(18)
+    slow = np.arange(20) % 2 == 1
+    path = np.zeros((20, 100), int)
+    path[:, 10:] = np.where(slow, 1, 2)[:, None]
+    steps = 500 * np.where(slow, 1.6, 1.0) * np.exp(0.1 * rng.normal(size=20))
+    fit = fit_from_paths(np.tile(path, (400, 1, 1)))
+    result = detours(fit, convergence=times(steps), ci_prob=0.99, random_seed=1)
+    for state, effect in ((1, 1.6), (2, 1 / 1.6)):
+        one = result.sel(state=state)
+        assert one["effect_lower"] < effect < one["effect_upper"] < 1.3 * effect
+    assert (result["detour"] > 0.5).values.tolist() == [False, True, False]
 
 
 def test_runs_that_never_converge_make_the_effect_larger_and_less_sure():
