@@ -101,7 +101,8 @@ def plot_training_map(
     with _style.drawing_on(ax, height=(height + 26) / 72) as drawn:  # the key has a line
         drawn.set_axis_off()
         if ax is None:
-            drawn.figure.canvas.figure.set_figwidth((width + 8) / 72)
+            if width > _FIGURE:
+                drawn.figure.canvas.figure.set_figwidth((width + 8) / 72)
             drawn.set_title(_key(table, edges), loc="left", size=6.5, color=_style.INK)
         _style.settle(drawn)
         room = _style.axes_points(drawn)
