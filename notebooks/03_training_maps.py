@@ -164,9 +164,9 @@ display(apart["share"].to_pandas().round(2))
 ax = bp.plot_dissimilarity(apart)
 
 # %% [markdown]
-# Runs differ mostly by how long they wait in phase 1: that makes them dissimilar without any fork. It
-# also depends on how long runs are recorded after they converge, here 1000
-# epochs beyond an accuracy of 0.99.
+# Runs differ mostly by how long they wait in phase 1: that makes them dissimilar without any fork.
+# It also depends on how long runs are recorded after they converge, here 1000 epochs beyond an
+# accuracy of 0.99.
 #
 # ## A fork that is there
 #
@@ -211,6 +211,7 @@ display(by_way.agg(runs="size", geometric_mean=lambda step: np.exp(np.log(step).
 display(delays[regression].to_pandas().round(3))
 
 # %% [markdown]
-# The regression on shares explains everything, and that is a warning: these runs are all as long and
-# converge when they enter the last state, so that the share of time there *is* the step of
-# convergence, whatever the way. A high R² of this regression needs no detour; `effect` compares ways.
+# The regression on shares explains everything, and that is a warning: these runs are all as long
+# and converge when they enter the last state, so that the share of time there *is* the step of
+# convergence, whatever the way. A high R² of this regression needs no detour; `effect` compares
+# ways.
