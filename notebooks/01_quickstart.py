@@ -172,7 +172,8 @@ ax = bp.plot_boundaries(fits["3"])
 ax = bp.plot_pca(bp.pca(x), fits["3"])
 
 # %% [markdown]
-# The map: which phase leads to which, how probably at a checkpoint, and in how many of the runs.
+# The map: which phase leads to which, in how many of the runs, when, and which features drive the
+# switch. The [third notebook](03_training_maps.ipynb) goes on from there.
 
 # %%
 ax = bp.plot_training_map(fits["3"])

@@ -100,6 +100,48 @@ def visits_of(path: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return sample, path[sample, at].astype(np.intp), steps[at]
 
 
+def time_held(
+    visits: tuple[np.ndarray, np.ndarray, np.ndarray], steps: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Add up the steps that each sampled path of a run spends in each state.
+
+    A checkpoint's state is held until the run's next checkpoint; the last one adds nothing.
+
+    Parameters
+    ----------
+    visits : tuple of ndarray
+        What `visits_of` returns.
+    steps : ndarray
+        Dims (checkpoint); at least one.
+    shape : (int, int)
+        Numbers of samples and of states.
+
+    Returns
+    -------
+    ndarray
+        Dims (sample, state).
+    """
+    sample, visited, begin = visits
+    is_last = np.append(sample[1:] != sample[:-1], True)
+    end = np.where(is_last, steps[-1], np.roll(begin, -1))
+    cell = sample * shape[1] + visited
+    return np.bincount(cell, weights=end - begin, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def state_shares(state: xr.DataArray, n_states: int) -> np.ndarray:
+    """Share of its time that each sampled path of each run spends in each state.
+
+    Returns dims (sample, run, state); NaN for a run that has less than two checkpoints.
+    """
+    shape = (state.sizes["chain"] * state.sizes["draw"], n_states)
+    shares = np.full((shape[0], state.sizes["run"], n_states), np.nan)
+    for r, (path, _, steps) in enumerate(each_run(state)):
+        if len(steps) > 1:
+            held = time_held(visits_of(path, steps), steps, shape)
+            shares[:, r] = held / held.sum(axis=1, keepdims=True)
+    return shares
+
+
 def earliest(cell: np.ndarray, step: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Find the least of the steps that fall in each cell of a table; NaN where there is none.
 

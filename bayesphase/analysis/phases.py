@@ -19,6 +19,7 @@ from bayesphase.analysis._paths import (
     earliest,
     sampled_paths,
     state_labels,
+    time_held,
     visits_of,
 )
 
@@ -251,13 +252,9 @@ def dwell_times(fit: xr.DataTree, *, ci_prob: float = 0.9) -> xr.Dataset:
     for r, (path, _, steps) in enumerate(each_run(state)):
         if steps.size == 0:
             continue
-        sample, visited, begin = visits_of(path, steps)
-        is_last = np.append(sample[1:] != sample[:-1], True)
-        end = np.where(is_last, steps[-1], np.roll(begin, -1))
-        cell = sample * labels.size + visited
-        held = np.bincount(cell, weights=end - begin, minlength=n_samples * labels.size)
-        total[:, r] = held.reshape(n_samples, labels.size)
-        visits[r] = np.bincount(visited, minlength=labels.size) / n_samples
+        of_run = visits_of(path, steps)
+        total[:, r] = time_held(of_run, steps, (n_samples, labels.size))
+        visits[r] = np.bincount(of_run[1], minlength=labels.size) / n_samples
     middle, lower, upper = checkpoint_quantiles(total, ci_prob=ci_prob)
     return _table(
         {

@@ -256,6 +256,10 @@ class AutoRegressive(_Changes):
             return values, at
         return at.change(values) / at.gap, lag_of_speeds(rows, at)
 
+    def reach(self, rows: Rows) -> np.ndarray:
+        """How far an innovation (row, feature) moves with the feature: speeds are per gap."""
+        return 1.0 / lag(rows).gap if self.differences else super().reach(rows)
+
     def series(self, rows: Rows) -> Series:
         """Return changes and what they depart from."""
         return series_of_reversions(*self._moving(rows.values, rows))

@@ -103,6 +103,26 @@ class Emission(ABC):
         """
 
     @abstractmethod
+    def density_by_feature(self, rows: Rows, parameters: Parameters) -> np.ndarray:
+        """Split the log density of a row, in every state, into what each feature adds to it.
+
+        Returns
+        -------
+        ndarray (row, state, feature)
+            In nats; they add up to `log_density`. NaN where a feature is missing or lacks a past.
+        """
+
+    @abstractmethod
+    def score(self, rows: Rows, parameters: Parameters) -> np.ndarray:
+        """Differentiate the log density of a row, in every state, by each of its own features.
+
+        Returns
+        -------
+        ndarray (row, state, feature)
+            In nats per unit of the feature. NaN where a feature is missing or lacks a past.
+        """
+
+    @abstractmethod
     def innovations(
         self, values: Any, rows: Rows, parameters: tuple[Any, ...], xp: Any
     ) -> tuple[Any, Any, np.ndarray]:

@@ -130,6 +130,17 @@ class Linear(Emission):
 
     def log_density(self, values: Any, rows: Rows, parameters: Parameters, xp: Any) -> Any:
         """Log p(y | z = k) of every row; features that are missing, or lack a past, add 0."""
+        density, known = self._density_by_feature(values, rows, parameters, xp)
+        return (density * known[:, None, :]).sum(axis=2)
+
+    def density_by_feature(self, rows: Rows, parameters: Parameters) -> np.ndarray:
+        """Log density (row, state, feature) of each feature by itself; NaN where there is none."""
+        density, known = self._density_by_feature(rows.values, rows, parameters, np)
+        return np.where(known[:, None, :], density, np.nan)
+
+    def _density_by_feature(
+        self, values: Any, rows: Rows, parameters: Parameters, xp: Any
+    ) -> tuple[Any, np.ndarray]:
         by_state = tuple(parameters[name][None] for name in self.dims)
         deviation, scale, known = self.innovations(values, rows, by_state, xp)
         z = deviation / scale
@@ -137,8 +148,20 @@ class Linear(Emission):
             density = -0.5 * z**2
         else:
             density = -0.5 * (self.tails + 1.0) * xp.log1p(z**2 / self.tails)
-        density = density + log_norm(self.tails or 0.0) - xp.log(scale)
-        return (density * known[:, None, :]).sum(axis=2)
+        return density + log_norm(self.tails or 0.0) - xp.log(scale), known
+
+    def score(self, rows: Rows, parameters: Parameters) -> np.ndarray:
+        """Differentiate the log density by the features of its row (row, state, feature)."""
+        by_state = tuple(parameters[name][None] for name in self.dims)
+        deviation, scale, known = self.innovations(rows.values, rows, by_state, np)
+        z = deviation / scale
+        pull = z if self.tails is None else (self.tails + 1.0) * z / (self.tails + z**2)
+        slope = -pull / scale * self.reach(rows)[:, None, :]
+        return np.where(known[:, None, :], slope, np.nan)
+
+    def reach(self, rows: Rows) -> np.ndarray:
+        """How far an innovation (row, feature) moves with the feature itself."""
+        return np.ones(rows.values.shape)
 
     def sample(
         self, rng: np.random.Generator, states: np.ndarray, parameters: Parameters, rows: Rows

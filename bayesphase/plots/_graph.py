@@ -8,6 +8,7 @@ have their labels at one height, a pitch apart; the more they span the higher th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from bayesphase.plots import _style
 _PAD = 0.6  # between the text of a box and its edge
 _SPACE = 0.8  # between a label and what is next to it
 _ARROW = 3.2  # shortest straight arrow
+_CORNER = 1.2  # radius of an arc's, no more than what is between a label and the arc above
+_LEVEL = 0.7  # between arcs that overlap
+_PORTS = 1.6  # what arcs that meet a box have for it, between labels, at least
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,8 @@ class Edge:
 
     start: int
     end: int
-    probability: str
-    interval: str
-    runs: str
+    head: tuple[str, ...]  # goes on one line where there is room
+    below: tuple[str, ...]
     weight: float  # of the line, 0 to 1
 
     @property
@@ -45,8 +48,9 @@ class Edge:
         return abs(self.end - self.start)
 
     def text(self, *, narrow: bool) -> str:
-        """Return the label, in three lines or in two."""
-        return f"{self.probability}{chr(10) if narrow else ' '}{self.interval}\n{self.runs}"
+        """Return the label, with its head in lines of its own or in one."""
+        head = self.head if narrow else (", ".join(self.head),)
+        return "\n".join((*head, *self.below))
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Curve:
-    """The vertices of an arrow, from tail to head: two of a line, or seven of two cubic Beziers."""
+    """The vertices of an arrow, from tail to head: two of a line, or ten of an arc.
+
+    An arc is three lines, with cubic Beziers for corners.
+    """
 
     vertices: np.ndarray
     weight: float
@@ -86,12 +93,13 @@ class Layout:
         arcs = [edge for edge in edges if not edge.is_straight]
         widest = max((measure(e.text(narrow=True))[0] for e in straight), default=0.0) + 2 * _SPACE
         widest_arc = max((measure(e.text(narrow=compact))[0] for e in arcs), default=0.0) + _SPACE
+        labels = max(widest, widest_arc)
         if compact:
-            self.pitch = max(self.box_width + _ARROW, widest, widest_arc)
+            self.pitch = max(self.box_width + _ARROW, labels + _PORTS * bool(arcs))
         else:
-            self.pitch = max(self.box_width + max(widest, _ARROW), widest_arc)
+            self.pitch = self.box_width + max(labels, _ARROW)
         # Arcs leave a box between the labels that stand above its corners in a compact layout.
-        self._port_reach = (self.box_width - max(0.0, widest - self.pitch + self.box_width)) / 2
+        self._port_reach = (self.box_width - max(0.0, labels - self.pitch + self.box_width)) / 2
         self.boxes = [Label(text, i * self.pitch, 0.0) for i, text in enumerate(texts)]
         self.curves: list[Curve] = []
         self.labels: list[Label] = []
@@ -122,17 +130,35 @@ class Layout:
         for span in sorted({edge.span for edge in edges}):
             of_span = [edge for edge in edges if edge.span == span]
             height = max(measure(edge.text(narrow=compact))[1] for edge in of_span)
-            apex = floor + 1.5 * _SPACE
-            floor = apex + _SPACE / 2 + height
-            for edge in of_span:
+            aside, levels = self._apart(of_span, edges)
+            lowest = floor + 1.5 * _SPACE
+            floor = lowest + _LEVEL * max(levels) + _SPACE / 2 + height
+            for edge, level in zip(of_span, levels, strict=True):
+                apex = lowest + _LEVEL * level
                 tail = self._port(edge, edge.start, edges)
                 head = self._port(edge, edge.end, edges)
                 vertices = _arch(tail, head, foot, apex) * (1, edge.side)
                 self.curves.append(Curve(vertices, edge.weight))
-                middle = (edge.start + edge.end) / 2 * self.pitch
+                middle = ((edge.start + edge.end) / 2 - edge.side * aside) * self.pitch
                 text = edge.text(narrow=compact)
                 self.labels.append(Label(text, middle, edge.side * (floor - height / 2)))
         return floor
+
+    @staticmethod
+    def _apart(of_span: Sequence[Edge], edges: Sequence[Edge]) -> tuple[float, list[int]]:
+        """Say how arcs of one span keep clear of each other, and their labels of longer arcs.
+
+        Returns by how many pitches labels are nearer to the tail than to the head, and the level of
+        each arc: where they overlap, one that begins further on is higher, and so right below its
+        label, which is next to its tail.
+        """
+        span = of_span[0].span
+        ports = {box for e in edges if e.span > span for box in (e.start, e.end)}
+        tails = sorted(e.start * e.side for e in of_span)
+        overlap = any(b - a < span for a, b in pairwise(tails))
+        in_the_way = any((e.start + e.end) / 2 in ports for e in of_span)
+        aside = (span - 1) / 2 if overlap or in_the_way else 0.0
+        return aside, [tails.index(e.start * e.side) * overlap for e in of_span]
 
     def _port(self, edge: Edge, box: int, edges: Sequence[Edge]) -> float:
         """Return where an arc meets a box: on the half that looks to its other end.
@@ -150,11 +176,14 @@ class Layout:
 
 
 def _arch(tail: float, head: float, foot: float, apex: float) -> np.ndarray:
-    """Return the vertices of two quarters, steeper than an ellipse's: labels fit below."""
-    middle, shoulder = (tail + head) / 2, foot + 0.85 * (apex - foot)
-    inward = 0.4 * (middle - tail)
-    x = [tail, tail, tail + inward, middle, head - inward, head, head]
-    return np.column_stack([x, [foot, shoulder, apex, apex, apex, shoulder, foot]])
+    """Return the vertices of an arc with steep sides: labels fit inside."""
+    radius = min(_CORNER, (apex - foot) / 2, abs(head - tail) / 2)
+    inward = np.sign(head - tail) * radius
+    half = 0.55  # of the way to the corner, as near to a circle as can be
+    left = [(tail, foot), (tail, apex - radius), (tail, apex - (1 - half) * radius)]
+    left += [(tail + (1 - half) * inward, apex), (tail + inward, apex)]
+    right = [(tail + head - x, y) for x, y in reversed(left)]
+    return np.array(left + right)
 
 
 def measure(text: str) -> tuple[float, float]:

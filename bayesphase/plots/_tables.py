@@ -6,13 +6,17 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.analysis.checks import predictive_checks
+from bayesphase.analysis.dissimilarity import dissimilarity
 from bayesphase.analysis.phases import boundaries, phase_probabilities
 from bayesphase.analysis.pseudo_residuals import pseudo_residuals
 from bayesphase.analysis.trajectories import training_map
 from bayesphase.analysis.visited import visited_counts
 
 _BOUNDARY_VARIABLES = ("first_step", "lower", "upper", "visited")
-_MAP_VARIABLES = ("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper")
+_MAP_VARIABLES = (
+    *("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper"),
+    *("step", "step_lower", "step_upper"),
+)
 _CHECK_VARIABLES = ("observed_median", "observed_lower", "observed_upper", "p_value")
 _CI_PROB = 0.9
 
@@ -46,7 +50,7 @@ def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Da
         raise TypeError(_wrong_type(data, "Dataset", "training_map"))
     require_variables(data, _MAP_VARIABLES, ("state", "state_next"), made_by="training_map")
     _require_same_ci_prob(data, ci_prob)
-    return data.transpose("state", "state_next")
+    return data.transpose("state", "state_next", ...)
 
 
 def pseudo_residual_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
@@ -70,6 +74,21 @@ def check_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
     require_variables(data, ("replicated",), ("check", "sample"), made_by="predictive_checks")
     require_variables(data, _CHECK_VARIABLES, ("check",), made_by="predictive_checks")
     return data.transpose("check", "sample")
+
+
+def dissimilarity_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
+    """Return the dissimilarity of runs, computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return dissimilarity(data)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "dissimilarity"))
+    pairs = ("distance", "distance_lower", "distance_upper")
+    require_variables(data, pairs, ("run", "run_other"), made_by="dissimilarity")
+    require_variables(data, ("rank",), ("run",), made_by="dissimilarity")
+    require_variables(
+        data, ("expected", "expected_lower", "expected_upper"), (), made_by="dissimilarity"
+    )
+    return data.transpose("run", "run_other", ...)
 
 
 def visited_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:

@@ -24,7 +24,9 @@ def by_hand():
 
 def test_training_map_by_hand(by_hand):
     result = training_map(by_hand)
-    assert all(v.dims == ("state", "state_next") for v in result.data_vars.values())
+    by_run = {name for name, v in result.data_vars.items() if v.dims[0] == "run"}
+    assert all(v.dims[-2:] == ("state", "state_next") for v in result.data_vars.values())
+    assert by_run == {"run_probability", "run_step", "run_step_lower", "run_step_upper"}
     stay = np.nan
     np.testing.assert_array_equal(
         result["n_runs"], [[stay, 2, 0.5], [0.5, stay, 0.5], [0, 0, stay]]
@@ -33,6 +35,14 @@ def test_training_map_by_hand(by_hand):
     np.testing.assert_array_equal(
         result["step"], [[stay, 10, 100], [100, stay, 1000], [np.nan, np.nan, stay]]
     )
+    # With the runs by themselves: the second arrives at 100 or 1000, the third once, at 100.
+    np.testing.assert_array_equal(result["run_step"][:, 0, 1], [10, 100, np.nan])
+    np.testing.assert_array_equal(result["run_step_lower"][:, 0, 1], [10, 100, np.nan])
+    np.testing.assert_array_equal(result["run_step_upper"][:, 0, 1], [10, 1000, np.nan])
+    np.testing.assert_array_equal(result["run_probability"][:, 0, 1], [1, 1, 0])
+    np.testing.assert_array_equal(result["run_probability"][:, 0, 2], [0, 0, 0.5])
+    assert result["step_lower"][0, 1] == 10
+    assert result["step_upper"][0, 1] == 1000
     np.testing.assert_array_equal(
         result["n_runs_lower"], [[stay, 2, 0], [0, stay, 0], [0, 0, stay]]
     )
@@ -76,12 +86,13 @@ def test_order_of_runs_does_not_matter():
     fit = synthetic_fit(missing=0.1)
     shuffled = fit.copy()
     shuffled["paths"] = xr.DataTree(fit["paths"].to_dataset().isel(run=[2, 0, 1]))
-    xr.testing.assert_identical(training_map(shuffled), training_map(fit))
+    back = training_map(shuffled).sel(run=fit["paths"]["run"])
+    xr.testing.assert_identical(back, training_map(fit))
 
 
 def test_one_state_makes_a_map_without_edges():
     result = training_map(synthetic_fit(n_states=1, n_runs=1))
-    assert result.sizes == {"state": 1, "state_next": 1}
+    assert result.sizes == {"run": 1, "state": 1, "state_next": 1}
     assert float(result["probability"].squeeze()) == 1
     assert result["step"].isnull().all()
 
@@ -91,12 +102,52 @@ def test_the_number_of_runs_is_told(by_hand):
 
 
 def test_quantities_are_named(by_hand):
-    assert all({"long_name", "units"} <= set(v.attrs) for v in training_map(by_hand).values())
+    for table in (training_map(by_hand), training_map(known(by_hand))):
+        assert all({"long_name", "units"} <= set(v.attrs) for v in table.values())
+
+
+def known(fit):
+    """Say what the model of a fit made by hand was, so that it has densities."""
+    fit.attrs |= {"n_states": 3, "emission": "gaussian", "transition": "sticky"}
+    return fit
+
+
+def test_drivers_are_summed_up_over_draws_and_runs(by_hand):
+    """Means are the numbers of the states and scales 0.5, so a change of level is all there is."""
+    values = np.array([[0.0, 1.0, 1.0, 2.0], [0.0, np.nan, 1.0, 1.0], [0.0, 0.0, 2.0, 2.0]])
+    posterior = by_hand["posterior"].to_dataset()
+    posterior["mean"][:] = np.arange(3.0)[:, None]
+    by_hand["posterior"] = xr.DataTree(posterior)
+    by_hand["observed_data/features"][:] = values[..., None]
+    table = training_map(known(by_hand), ci_prob=0.5, window=1).isel(feature=0)
+    # all that go from 0 to 1 arrive at a value of 1: (1 - 0)² / 2 / 0.25 nats
+    assert table["log_odds"][0, 1] == table["log_odds_lower"][0, 1] == pytest.approx(2.0)
+    # 0 to 2, in the first draw alone, and 1 to 2
+    assert table["log_odds"][0, 2] == pytest.approx(8.0)
+    assert table["log_odds"][1, 2] == pytest.approx(2.0)
+    assert table["change"][0, 2] == 2.0
+    # in the second draw, run 1 has been at 0 and 1 before
+    changes = [1.0, 1.0, 1.0, 1.0 - 0.5]
+    expected = np.quantile(changes, [0.5, 0.25, 0.75])
+    found = [table[name][0, 1] for name in ("change", "change_lower", "change_upper")]
+    np.testing.assert_allclose(found, expected)
+    assert np.isnan(table["change"].values[[0, 2, 2], [0, 0, 1]]).all()
+    assert table.attrs["window"] == 1
+
+
+def test_drivers_come_from_no_more_draws_than_asked_for(by_hand):
+    one = training_map(known(by_hand), draws=1)
+    assert one["n_runs"][0, 2] == 0.5  # all else is of all draws
+    assert one["change"].notnull().sum() < training_map(by_hand)["change"].notnull().sum()
+    assert "change" not in training_map(fit_from_paths([[[0, 1, 1]]], n_states=2))
 
 
 def test_errors(by_hand):
     with pytest.raises(ValueError, match="ci_prob must be a number between 0 and 1"):
         training_map(by_hand, ci_prob=95)
+    for name, bad in (("window", 0), ("draws", 0), ("cores", -1)):
+        with pytest.raises(ValueError, match=name):
+            training_map(known(by_hand), **{name: bad})
     with pytest.raises(TypeError, match=r"expected the DataTree .* got dict"):
         training_map({"3": by_hand})
     del by_hand["posterior"]
