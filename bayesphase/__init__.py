@@ -24,6 +24,8 @@ _HOME = {
     "standardize": "views",
     "features": "views",
     "pca": "views",
+    "turning_points": "views",
+    "subspace_overlap": "views",
     "Prior": "model.priors",
     "Gaussian": "model.emissions",
     "StudentT": "model.emissions",
