@@ -53,6 +53,7 @@ _HOME = {
     "switches": "analysis.phases",
     "boundaries": "analysis.phases",
     "dwell_times": "analysis.phases",
+    "state_means": "analysis.state_means",
     "visited_states": "analysis.phases",
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
@@ -76,6 +77,14 @@ _HOME = {
     "plot_pseudo_residuals": "plots",
     "plot_predictive_checks": "plots",
     "plot_visited_counts": "plots",
+    "plot_comparison": "plots",
+    "plot_dwell_times": "plots",
+    "plot_modes": "plots",
+    "plot_mode_weights": "plots",
+    "plot_overview": "plots",
+    "plot_state_counts": "plots",
+    "plot_state_means": "plots",
+    "plot_subspace_overlap": "plots",
 }
 
 # Classes that are made from one of another library, which need not be there: not in `__all__`.

@@ -251,7 +251,7 @@ class _Search:
         return np.array(rows, float).reshape(-1, len(_COLUMNS))
 
     def corners(self, path: _Path) -> list[tuple[int, float, int, int]]:
-        """Return checkpoint, angle, and first and last step on the legs of every corner, in order."""
+        """Return checkpoint, angle, first and last step on the legs of every corner, in order."""
         legs, halves = _Legs.of(path, path.leg), _Legs.of(path, path.leg / 2)
         least = max(self.min_angle, _TYPICAL * float(np.median(np.nan_to_num(legs.angle))))
         sharp = np.flatnonzero(np.minimum(legs.angle, halves.angle) >= least)  # False for NaN
