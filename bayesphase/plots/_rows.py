@@ -60,6 +60,31 @@ def draw_interval(
     )
 
 
+def label_values(ax: Axes, what: str, units: str) -> None:
+    """Label the axis of values, in two lines where one would be too long."""
+    if not units:
+        ax.set_xlabel(what)
+        return
+    long = f"{what} ({units})"
+    room = 0.75 * ax.figure.get_figwidth() * 72
+    is_short = _style.text_points(long, _style.font_points("axes.labelsize"))[0] <= room
+    ax.set_xlabel(long if is_short else f"{what}\n({units})")
+
+
+def scale_values(ax: Axes, *, linear: float, largest: float) -> None:
+    """Scale an axis of values by logarithms on both sides of a linear piece about 0.
+
+    linear: largest value on that. largest: of the values, whatever their sign.
+    """
+    ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
+    # none near 0, where matplotlib's own are on top of each other
+    first, last = int(np.ceil(np.log10(linear))), int(np.floor(np.log10(largest)))
+    every = 1 if ax.figure.get_figwidth() >= 5 else max(1, (last - first + 1) // 2)
+    powers = np.arange(last, first, -every) if last > first else np.array([first])
+    ticks = 10.0 ** powers[::-1]
+    ax.set_xticks(np.concatenate([-ticks[::-1], [0.0], ticks]))
+
+
 def write_beside(ax: Axes, text: str, x: float, y: float) -> None:
     """Write a small text to the right of a point."""
     ax.annotate(

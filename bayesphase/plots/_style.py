@@ -69,6 +69,11 @@ def width() -> float:
     return _WIDTH if wanted == mpl.rcParamsDefault["figure.figsize"][0] else wanted
 
 
+def is_wide() -> bool:
+    """Return whether a new figure is wide enough for two columns of panels."""
+    return width() >= 5.0
+
+
 def new_panels(
     n_panels: int, *, height: float, narrowest: float, most: int = 4, **shared: bool
 ) -> np.ndarray:
@@ -98,6 +103,7 @@ def label_outer(panels: np.ndarray) -> None:
     for i, panel in enumerate(panels):
         if i % n_columns:
             panel.set_ylabel("")
+        panel.tick_params(labelleft=i % n_columns == 0)
         is_lowest = i + n_columns >= len(panels)  # of its column, be it above a gap
         panel.tick_params(labelbottom=is_lowest)
         if not is_lowest:

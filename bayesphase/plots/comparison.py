@@ -50,8 +50,11 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
         _rows.name_rows(drawn, table.index, "model")
         drawn.axvline(0.0, color=_style.FAINT, linewidth=0.6, zorder=0)
         spans = np.abs(difference[difference < 0])
-        if len(spans) > 1 and spans.max() > 100 * spans.min():
-            drawn.set_xscale("symlog", linthresh=float(spans.min()), linscale=0.5)
+        if len(spans) > 1 and spans.max() >= 100 * spans.min():
+            _rows.scale_values(drawn, linear=spans.min(), largest=spans.max())
+        else:
+            drawn.locator_params(axis="x", nbins=4 if drawn.figure.get_figwidth() < 5 else 8)
+            drawn.xaxis.set_major_formatter("{x:,.0f}")
         for row, (middle, width) in enumerate(zip(difference, 2 * error, strict=True)):
             _rows.draw_interval(
                 drawn,
@@ -80,7 +83,7 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
             size=_style.font_points("ytick.labelsize"),
             annotation_clip=False,
         )
-        drawn.set_xlabel("difference of log predictive density from the best (nats)")
+        _rows.label_values(drawn, "log predictive density less that of the best", "nats")
         mark = Line2D([], [], color=_style.INK, marker="o", markersize=4.5, linewidth=1.2)
         mark.set_label("± 2 standard errors")
         _style.legend_above(drawn, [mark, _rows.hollow_handle("unreliable estimate")])

@@ -21,7 +21,7 @@ def plot_dwell_times(
 
     Phases differ in colour, in marker and in height within the row of a run; hollow markers stand
     for phases that the run is expected to visit fewer than 0.5 times. Where a phase is visited
-    several times, the expected number of visits is written beside it.
+    several times, the expected number of visits is written beside it, as in "2.0×".
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def plot_dwell_times(
                     hollow=visits < _VISITED,
                 )
                 if visits >= _SEVERAL:
-                    _rows.write_beside(drawn, f"{visits:.1f} visits", upper, row + height)
+                    _rows.write_beside(drawn, f"{visits:.1f}×", upper, row + height)
+        drawn.set_xlim(left=0.0)
         hollow = _rows.hollow_handle(f"fewer than {_VISITED:g} visits")
         _style.legend_above(drawn, [*_rows.phase_handles(states), hollow])
     return drawn

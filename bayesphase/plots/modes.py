@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from bayesphase.analysis.diagnostics import AMBIGUOUS
 from bayesphase.plots import _style, _tables
 
-_NEAR = 1.0  # nats: differences below are drawn on a linear scale
+_NEAR = 1.0  # nats: the axis shows as many at least
 _CHAIN_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
@@ -56,7 +56,7 @@ def plot_modes(fit: xr.DataTree, *, ax: np.ndarray | None = None) -> np.ndarray:
     with _style.style() if given is None else _style.as_it_is():
         panels = given
         if panels is None:
-            panels = _style.new_panels(2, height=2.2, narrowest=1.7)
+            panels = _style.new_panels(2, height=2.2, narrowest=2.2)
         _draw_searches(panels[0], restarts, int(fit.attrs.get("mode", 0)))
         _draw_ambiguity(panels[1], ambiguity)
     return panels
@@ -149,8 +149,14 @@ def _draw_searches(ax: Axes, restarts: xr.Dataset, started: int) -> None:
     numbers = np.unique(modes)
     ax.set_xticks(numbers, [str(mode) for mode in numbers])
     ax.set_xlim(numbers[0] - 0.6, numbers[-1] + 0.6)
-    ax.set_yscale("symlog", linthresh=_NEAR, linscale=0.5)
-    ax.set_ylim(max(_NEAR, 1.5 * below.max()), -0.3 * _NEAR)  # the best is on top
+    deepest = max(_NEAR, float(below.max()))
+    if deepest > 10 * _NEAR:
+        ax.set_yscale("symlog", linthresh=_NEAR, linscale=0.5)
+        ticks = 10.0 ** np.arange(0, np.ceil(np.log10(deepest)) + 1)
+        ax.set_yticks([0.0, *ticks], ["0", *(f"{tick:,.0f}" for tick in ticks)])
+        ax.set_ylim(2 * deepest, -0.3 * _NEAR)  # the best is on top
+    else:
+        ax.set_ylim(1.08 * deepest, -0.08 * deepest)
     ax.set_xlabel("mode")
     ax.set_ylabel("nats below the best")
     marks = [
@@ -189,5 +195,5 @@ def _draw_ambiguity(ax: Axes, ambiguity: xr.DataArray) -> None:
     ax.set_xlabel("label ambiguity")
     ax.set_ylabel("share of draws above")
     lines = Line2D([], [], color=_style.INK, linewidth=0.9, label="each chain")
-    band = Patch(facecolor="#e8e8e8", label="names could be swapped")
+    band = Patch(facecolor="#e8e8e8", label="could be swapped")
     _style.legend_above(ax, [lines, band])

@@ -81,10 +81,14 @@ def plot_overview(
     states = probability["state"].values
     with _style.style() if given is None else _style.as_it_is():
         panels = _new_panels(len(runs)) if given is None else given
+        is_log = _curves.span_decades(curves)
+        limits = _limits(curves.values, is_log=is_log)
         for panel, name in zip(panels, runs, strict=True):
             _style.scale_steps(panel, probability["step"].values, xscale)
-            if _curves.span_decades(curves):
-                panel.set_yscale("log")
+            panel.set_yscale("log" if is_log else "linear")
+            panel.set_ylim(limits)
+            # the same for all, and much quicker than to share axes
+            panel.set_autoscale_on(False)
             panel.set_ylabel(curves.attrs["label"])
             one = {"run": name}
             _draw_boundaries(panel, table.sel(one))
@@ -110,11 +114,21 @@ def _new_panels(n_runs: int) -> np.ndarray:
     return _style.new_panels(
         n_runs,
         height=0.85 if crowded else 1.1,
-        narrowest=1.1 if crowded else 1.6,
+        narrowest=0.85 if crowded else 1.6,
         most=6,
-        sharex=True,
-        sharey=True,
     )
+
+
+def _limits(values: np.ndarray, *, is_log: bool) -> tuple[float, float]:
+    """Return the ends of an axis that holds all values, with a margin."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    ends = np.array([known.min(), known.max()])
+    ends = np.log(ends) if is_log else ends
+    ends += (0.06 * (ends[1] - ends[0]) or 0.5) * np.array([-1, 1])
+    low, high = np.exp(ends) if is_log else ends
+    return float(low), float(high)
 
 
 def _share_labels(panels: np.ndarray) -> None:
@@ -126,7 +140,8 @@ def _share_labels(panels: np.ndarray) -> None:
     for panel in panels:
         panel.set_xlabel("")
         panel.set_ylabel("")
-        panel.locator_params(axis="x", nbins=3) if panel.get_xscale() == "linear" else None
+        if panel.get_xscale() == "linear":
+            panel.locator_params(axis="x", nbins=3)
         panel.tick_params(labelsize=0.9 * _style.font_points("xtick.labelsize"), pad=1.5)
 
 

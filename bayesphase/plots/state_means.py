@@ -32,8 +32,8 @@ def plot_state_means(
     ci_prob : float, optional
         Probability of the intervals where a fit is given, by default 0.9; a table has its own.
     xscale : {"linear", "log"}
-        With "log" the scale is linear about 0, up to the smallest mean there is, and logarithmic
-        on both sides of that: for phases whose speeds differ by orders of magnitude.
+        With "log" the scale is linear about 0, up to the smallest mean whose interval is on one
+        side of it, and logarithmic past that: for speeds that differ by orders of magnitude.
     ax : Axes, optional
 
     Returns
@@ -61,10 +61,10 @@ def plot_state_means(
     with _style.drawing_on(ax, height=_rows.height(len(names))) as drawn:
         _rows.name_rows(drawn, [str(name).replace("_", " ") for name in names], "feature")
         drawn.axvline(0.0, color=_style.FAINT, linewidth=0.6, zorder=0)
-        sizes = np.abs(table["mean"].values)
-        sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-        if xscale == "log" and len(sizes):
-            drawn.set_xscale("symlog", linthresh=float(sizes.min()), linscale=0.5)
+        is_sure = table["lower"].values * table["upper"].values > 0
+        if xscale == "log" and is_sure.any():
+            sizes = np.abs(table["mean"].values[is_sure])
+            _rows.scale_values(drawn, linear=sizes.min(), largest=sizes.max())
         for state, height in zip(states, _rows.heights(len(states)), strict=True):
             of_phase = table.sel(state=state)
             ends = of_phase[["lower", "mean", "upper"]].to_array().values.T
@@ -79,7 +79,6 @@ def plot_state_means(
         units = str(table["mean"].attrs.get("units", "1"))
         # a standardized feature has the unit 1
         units = units.removeprefix("1 ") if units != "1" else ""
-        what = str(table["mean"].attrs.get("long_name", "mean in the phase"))
-        drawn.set_xlabel(f"{what} ({units})" if units else what)
+        _rows.label_values(drawn, f"mean {table.attrs.get('quantity', 'level')}", units)
         _style.legend_above(drawn, _rows.phase_handles(states))
     return drawn

@@ -15,9 +15,9 @@ from scipy.spatial.distance import cdist
 from bayesphase.views.components import require_scores
 
 # Legs are so long that the angle that noise alone makes is so many times below `min_angle`
-_SURE = 4.0
+_SURE = 5.0
 # of a path's extent: where noise asks for longer legs, nothing can be said
-_LONGEST = 0.2
+_LONGEST = 0.1
 # of a leg: root mean square distance of the checkpoints on it from a straight line
 _STRAIGHT = 0.2
 # times the median angle of the path, which is large where the path wanders everywhere; 0 is what
@@ -50,9 +50,10 @@ def turning_points(
     - whose legs are straight, and whose angle is the largest on its legs.
 
     `h` is `scale` times the extent of the path, the largest distance between two of its
-    checkpoints, or so long that noise makes angles four standard errors below `min_angle`. Where
-    that is more than 0.2 of the extent, as for checkpoints that scatter about one place, no turning
-    point can be told.
+    checkpoints, or so long that noise makes angles five standard errors below `min_angle`. Where
+    that is more than 0.1 of the extent (and than `scale`), as for checkpoints that scatter about
+    one place, no turning point can be told: the longer legs are, the wider are the bends that look
+    like corners, those with a radius below `h`.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def turning_points(
     """
     scores = require_scores(pca_table).transpose("run", "step", "component")
     search = _Search(
-        scale=_between(scale, 0, _LONGEST, "scale"),
+        scale=_between(scale, 0, 0.5, "scale"),
         min_angle=_between(min_angle, 0, 180, "min_angle"),
         min_stability=_between(min_stability, 0, 1, "min_stability"),
         ci_prob=_between(ci_prob, 0, 1, "ci_prob"),
@@ -158,7 +159,7 @@ class _Path:
         m = points.shape[1]
         across = noise * np.sqrt(max(m - 1, 1) / m)  # what is along a leg does not turn it
         leg = max(search.scale * extent, _SURE * 6**0.5 * across / np.deg2rad(search.min_angle))
-        can_tell = 0.0 < leg <= _LONGEST * extent
+        can_tell = 0.0 < leg <= max(_LONGEST, search.scale) * extent
         return cls(points, steps, distance, extent, noise, leg if can_tell else np.nan)
 
     def some(self, kept: np.ndarray, leg: float) -> "_Path":
