@@ -34,6 +34,9 @@ PROMISED = {
     *("log_evidence", "state_counts", "visited_counts", "plot_visited_counts"),
     *("plot_phases", "plot_phase_probabilities", "plot_boundaries", "plot_pca"),
     "plot_training_map",
+    *("plot_dwell_times", "plot_state_means", "plot_state_counts", "plot_comparison"),
+    *("plot_modes", "plot_mode_weights", "plot_overview", "plot_subspace_overlap"),
+    *("turning_points", "subspace_overlap", "state_means"),
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
 }
