@@ -66,7 +66,7 @@ def label_values(ax: Axes, what: str, units: str) -> None:
         ax.set_xlabel(what)
         return
     long = f"{what} ({units})"
-    room = 0.75 * ax.figure.get_figwidth() * 72
+    room = 0.75 * _style.inches(ax) * 72
     is_short = _style.text_points(long, _style.font_points("axes.labelsize"))[0] <= room
     ax.set_xlabel(long if is_short else f"{what}\n({units})")
 
@@ -79,7 +79,7 @@ def scale_values(ax: Axes, *, linear: float, largest: float) -> None:
     ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
     # none near 0, where matplotlib's own are on top of each other
     first, last = int(np.ceil(np.log10(linear))), int(np.floor(np.log10(largest)))
-    every = 1 if ax.figure.get_figwidth() >= 5 else max(1, (last - first + 1) // 2)
+    every = 1 if _style.inches(ax) >= 5 else max(1, (last - first + 1) // 2)
     powers = np.arange(last, first, -every) if last > first else np.array([first])
     ticks = 10.0 ** powers[::-1]
     ax.set_xticks(np.concatenate([-ticks[::-1], [0.0], ticks]))

@@ -69,17 +69,22 @@ def width() -> float:
     return _WIDTH if wanted == mpl.rcParamsDefault["figure.figsize"][0] else wanted
 
 
+def inches(ax: Axes) -> float:
+    """Return how wide the figure of the axes is."""
+    return float(ax.figure.canvas.figure.get_figwidth())
+
+
 def is_wide() -> bool:
     """Return whether a new figure is wide enough for two columns of panels."""
     return width() >= 5.0
 
 
 def new_panels(
-    n_panels: int, *, height: float, narrowest: float, most: int = 4, **shared: bool
+    n_panels: int, *, height: float, narrowest: float, most: int = 4, shared: bool = False
 ) -> np.ndarray:
     """Return axes of a new figure, in as many columns as it is wide enough for.
 
-    height, narrowest: inches of a panel. shared: which axes are, as for `plt.subplots`.
+    height, narrowest: inches of a panel. shared: whether all have the same scales.
     """
     wide = width()
     n_columns = int(np.clip(wide // narrowest, 1, min(most, n_panels)))
@@ -90,7 +95,8 @@ def new_panels(
         figsize=(wide, height * n_rows + 0.5),
         squeeze=False,
         layout="constrained",
-        **shared,
+        sharex=shared,
+        sharey=shared,
     )
     for spare in grid.ravel()[n_panels:]:
         figure.delaxes(spare)
@@ -136,8 +142,7 @@ def drawing_on_panels(
             height=2.3 if alone else height,
             narrowest=2.2,
             most=most,
-            sharex=True,
-            sharey=True,
+            shared=True,
         )
         yield panels
         label_outer(panels)

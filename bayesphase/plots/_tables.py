@@ -162,7 +162,7 @@ def searches_of(fit: xr.DataTree) -> tuple[xr.Dataset, xr.DataArray]:
                 f"the fit has no variable {name!r} in a group {group!r}; its groups are "
                 f"{sorted(fit.children)}: use the DataTree that bayesphase.fit returns"
             )
-    return fit["restarts"].to_dataset(), fit["sample_stats"]["label_ambiguity"]
+    return fit["restarts"].to_dataset(), fit["sample_stats"].to_dataset()["label_ambiguity"]
 
 
 def require_variables(

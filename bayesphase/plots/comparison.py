@@ -53,7 +53,7 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
         if len(spans) > 1 and spans.max() >= 100 * spans.min():
             _rows.scale_values(drawn, linear=spans.min(), largest=spans.max())
         else:
-            drawn.locator_params(axis="x", nbins=4 if drawn.figure.get_figwidth() < 5 else 8)
+            drawn.locator_params(axis="x", nbins=4 if _style.inches(drawn) < 5 else 8)
             drawn.xaxis.set_major_formatter("{x:,.0f}")
         for row, (middle, width) in enumerate(zip(difference, 2 * error, strict=True)):
             _rows.draw_interval(

@@ -90,11 +90,11 @@ def plot_pca(
         else:
             for name in runs:
                 _draw_path(drawn, scores.sel(run=name))
-        for name in runs if turns is not None else []:
-            whose = "turn" if len(runs) == 1 else str(name)
-            for point, text in _draw_turns(drawn, scores.sel(run=name), turns.sel(run=name)):
-                marks.append((point, f"{whose} {text}"))
         if turns is not None:
+            for name in runs:
+                whose = "turn" if len(runs) == 1 else str(name)
+                for point, text in _draw_turns(drawn, scores.sel(run=name), turns.sel(run=name)):
+                    marks.append((point, f"{whose} {text}"))
             handles.append(_handle("turning point", "o", "none", _style.INK, size=8))
         _style.legend_above(drawn, [*handles, *_end_handles()])
         _style.settle(drawn)
