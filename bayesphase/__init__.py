@@ -24,6 +24,8 @@ _HOME = {
     "standardize": "views",
     "features": "views",
     "pca": "views",
+    "turning_points": "views",
+    "subspace_overlap": "views",
     "Prior": "model.priors",
     "Gaussian": "model.emissions",
     "StudentT": "model.emissions",
@@ -52,6 +54,7 @@ _HOME = {
     "switches": "analysis.phases",
     "boundaries": "analysis.phases",
     "dwell_times": "analysis.phases",
+    "state_means": "analysis.state_means",
     "visited_states": "analysis.phases",
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
@@ -84,6 +87,14 @@ _HOME = {
     "plot_predictive_checks": "plots",
     "plot_visited_counts": "plots",
     "plot_forecast": "plots",
+    "plot_comparison": "plots",
+    "plot_dwell_times": "plots",
+    "plot_modes": "plots",
+    "plot_mode_weights": "plots",
+    "plot_overview": "plots",
+    "plot_state_counts": "plots",
+    "plot_state_means": "plots",
+    "plot_subspace_overlap": "plots",
 }
 
 # Classes that are made from one of another library, which need not be there: not in `__all__`.

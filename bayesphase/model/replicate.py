@@ -59,6 +59,13 @@ def posterior_predictive(
     >>> fit = bp.fit(data["features"], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
     >>> bp.posterior_predictive(fit, random_seed=1)["features"].dims  # doctest: +SKIP
     ('sample', 'run', 'step', 'feature')
+
+    As a group for ArviZ's predictive checks:
+
+    >>> made = bp.posterior_predictive(fit).drop_vars(["chain", "draw"])  # doctest: +SKIP
+    >>> made = made[["features"]].rename(sample="draw").expand_dims(chain=[0])  # doctest: +SKIP
+    >>> fit["posterior_predictive"] = xr.DataTree(made)  # doctest: +SKIP
+    >>> arviz_plots.plot_ppc_dist(fit)  # doctest: +SKIP
     """
     pairs = realisations(fit, draws=draws, random_seed=random_seed)
     made = [replicated[["features", "state"]] for _, replicated in pairs]

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from bayesphase.plots import _style
 
 _ANGLES = np.deg2rad([45, 135, -45, -135, 0, 180, 90, -90])
-_REACHES = (13.0, 20.0, 30.0)  # points from the point to the label
+_REACHES = (13.0, 20.0, 30.0, 44.0)  # points from the point to the label
 
 
 def label_points(ax: Axes, points: np.ndarray, texts: Sequence[str], *, avoid: np.ndarray) -> None:
@@ -49,6 +50,7 @@ def label_points(ax: Axes, points: np.ndarray, texts: Sequence[str], *, avoid: n
             ha="center",
             va="center",
             size=size,
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],
             arrowprops={"arrowstyle": "-", "color": _style.INK, "linewidth": 0.5, "shrinkA": 0},
             zorder=6,
         )

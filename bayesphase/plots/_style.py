@@ -5,7 +5,8 @@ that must not grow with the axes are in points (1/72 inch).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import cast
 
 import matplotlib as mpl
@@ -39,41 +40,80 @@ _LEGEND = {
     "frameon": False,
 }
 _WIDTH = 7.0  # inches: two columns of a paper
-_PAPER = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "legend.fontsize": 7,
-    "lines.linewidth": 1.1,
-    "figure.dpi": 150,
-    "savefig.dpi": 300,
-    "pdf.fonttype": 42,
-    "ps.fonttype": 42,
-}
+_PAPER = Path(__file__).parents[1] / "style.mplstyle"
 
 
 def style() -> AbstractContextManager[None]:
-    """Return a context with the package's settings, for axes of one's own.
+    """Return a context with the package's settings, those of the matplotlib style.
 
     The plotting functions use it for the figures they make and leave axes given to them as they
-    are. It is meant for figures 3.5 or 7 inches wide, and embeds fonts where ``savefig`` is called
-    inside it.
+    are. ``matplotlib.pyplot.style.use("bayesphase.style")`` has the same for axes of one's own, and
+    embeds fonts where ``savefig`` is called under it.
 
     Returns
     -------
     context manager
         Restores the settings that held before.
     """
-    return mpl.rc_context(_PAPER)
+    return mpl.style.context([_PAPER, {"figure.figsize": (width(), 3.0)}])
+
+
+def as_it_is() -> AbstractContextManager[None]:
+    """Return a context that changes nothing, for axes that were given."""
+    return nullcontext()
+
+
+def width() -> float:
+    """Return how many inches wide a new figure is: as the user set it, by default two columns."""
+    wanted = float(mpl.rcParams["figure.figsize"][0])
+    return _WIDTH if wanted == mpl.rcParamsDefault["figure.figsize"][0] else wanted
+
+
+def inches(ax: Axes) -> float:
+    """Return how wide the figure of the axes is."""
+    return float(ax.figure.canvas.figure.get_figwidth())
+
+
+def is_wide() -> bool:
+    """Return whether a new figure is wide enough for two columns of panels."""
+    return width() >= 5.0
+
+
+def new_panels(
+    n_panels: int, *, height: float, narrowest: float, most: int = 4, shared: bool = False
+) -> np.ndarray:
+    """Return axes of a new figure, in as many columns as it is wide enough for.
+
+    height, narrowest: inches of a panel. shared: whether all have the same scales.
+    """
+    wide = width()
+    n_columns = int(np.clip(wide // narrowest, 1, min(most, n_panels)))
+    n_rows = -(-n_panels // n_columns)
+    figure, grid = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(wide, height * n_rows + 0.5),
+        squeeze=False,
+        layout="constrained",
+        sharex=shared,
+        sharey=shared,
+    )
+    for spare in grid.ravel()[n_panels:]:
+        figure.delaxes(spare)
+    return grid.ravel()[:n_panels]
+
+
+def label_outer(panels: np.ndarray) -> None:
+    """Leave labels of axes at the left and at the lowest panel of each column only."""
+    n_columns = panels[0].get_subplotspec().get_gridspec().ncols
+    for i, panel in enumerate(panels):
+        if i % n_columns:
+            panel.set_ylabel("")
+        panel.tick_params(labelleft=i % n_columns == 0)
+        is_lowest = i + n_columns >= len(panels)  # of its column, be it above a gap
+        panel.tick_params(labelbottom=is_lowest)
+        if not is_lowest:
+            panel.set_xlabel("")
 
 
 @contextmanager
@@ -83,7 +123,7 @@ def drawing_on(ax: Axes | None, *, height: float) -> Iterator[Axes]:
         yield ax
         return
     with style():
-        yield plt.figure(figsize=(_WIDTH, height), layout="constrained").add_subplot()
+        yield plt.figure(figsize=(width(), height), layout="constrained").add_subplot()
 
 
 @contextmanager
@@ -94,29 +134,18 @@ def drawing_on_panels(
     if axes is not None:
         yield axes
         return
-    n_columns = 1 if n_panels == 1 else 2 if n_panels <= 8 else 3
-    n_rows = -(-n_panels // n_columns)
+    alone = n_panels == 1
+    most = 2 if n_panels <= 8 else 3
     with style():
-        figure, grid = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(_WIDTH, height * n_rows + 0.5 if n_panels > 1 else 2.8),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
+        panels = new_panels(
+            n_panels,
+            height=2.3 if alone else height,
+            narrowest=2.2,
+            most=most,
+            shared=True,
         )
-        panels = grid.ravel()[:n_panels]
-        for spare in grid.ravel()[n_panels:]:
-            figure.delaxes(spare)
         yield panels
-        for i, panel in enumerate(panels):
-            if i % n_columns:
-                panel.set_ylabel("")
-            is_lowest = i + n_columns >= n_panels  # of its column, be it above a gap
-            panel.tick_params(labelbottom=is_lowest)
-            if not is_lowest:
-                panel.set_xlabel("")
+        label_outer(panels)
 
 
 def phase_colors(states: Iterable[int]) -> dict[int, str]:

@@ -7,8 +7,9 @@ import xarray as xr
 
 from bayesphase.analysis.checks import predictive_checks
 from bayesphase.analysis.dissimilarity import dissimilarity
-from bayesphase.analysis.phases import boundaries, phase_probabilities
+from bayesphase.analysis.phases import boundaries, dwell_times, phase_probabilities
 from bayesphase.analysis.pseudo_residuals import pseudo_residuals
+from bayesphase.analysis.state_means import state_means
 from bayesphase.analysis.trajectories import training_map
 from bayesphase.analysis.visited import visited_counts
 
@@ -17,6 +18,8 @@ _MAP_VARIABLES = (
     *("probability", "lower", "upper", "n_runs", "n_runs_lower", "n_runs_upper"),
     *("step", "step_lower", "step_upper"),
 )
+_DWELL_VARIABLES = ("total", "lower", "upper", "visits")
+_MEAN_VARIABLES = ("mean", "lower", "upper")
 _CHECK_VARIABLES = ("observed_median", "observed_lower", "observed_upper", "p_value")
 _CI_PROB = 0.9
 
@@ -40,6 +43,28 @@ def boundary_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> 
     require_variables(data, _BOUNDARY_VARIABLES, ("run", "state"), made_by="boundaries")
     _require_same_ci_prob(data, ci_prob)
     return data.transpose("run", "state")
+
+
+def dwell_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
+    """Return dwell times, dims (run, state), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return dwell_times(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "dwell_times"))
+    require_variables(data, _DWELL_VARIABLES, ("run", "state"), made_by="dwell_times")
+    _require_same_ci_prob(data, ci_prob)
+    return data.transpose("run", "state")
+
+
+def mean_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
+    """Return means of features in phases, dims (state, feature), computed if `data` is a fit."""
+    if isinstance(data, xr.DataTree):
+        return state_means(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", "state_means"))
+    require_variables(data, _MEAN_VARIABLES, ("state", "feature"), made_by="state_means")
+    _require_same_ci_prob(data, ci_prob)
+    return data.transpose("state", "feature")
 
 
 def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
@@ -100,6 +125,63 @@ def visited_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
     require_variables(data, ("probability", "mcse"), ("n_states",), made_by="visited_counts")
     require_variables(data, ("run_probability",), ("run", "n_states"), made_by="visited_counts")
     return data
+
+
+def count_table(data: xr.Dataset) -> xr.Dataset:
+    """Return what `state_counts` made, dims (n_states) or (variant, n_states)."""
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_made_by(data, "Dataset", "state_counts"))
+    dims = ("variant", "n_states") if "variant" in data.dims else ("n_states",)
+    names = ("probability", "mcse", "visited_probability")
+    require_variables(data, names, dims, made_by="state_counts")
+    return data.transpose(*dims)
+
+
+def weight_table(data: xr.Dataset) -> xr.Dataset:
+    """Return what `mode_weights` made, dims (mode)."""
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_made_by(data, "Dataset", "mode_weights"))
+    names = ("probability", "mcse", "stacking_weight")
+    require_variables(data, names, ("mode",), made_by="mode_weights")
+    return data
+
+
+def overlap_table(data: xr.Dataset) -> xr.Dataset:
+    """Return what `subspace_overlap` made, dims (run, run_other)."""
+    made_by = "subspace_overlap"
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_made_by(data, "Dataset", made_by))
+    require_variables(data, ("rmsip",), ("run", "run_other"), made_by=made_by)
+    require_variables(data, ("rmsip_joint",), ("run",), made_by=made_by)
+    require_variables(data, ("rmsip_random",), (), made_by=made_by)
+    return data.transpose("run", "run_other", ...)
+
+
+def turn_table(data: xr.Dataset) -> xr.Dataset:
+    """Return what `turning_points` made, dims (run, turn)."""
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_made_by(data, "Dataset", "turning_points"))
+    for name in ("step", "lower", "upper"):
+        if name not in data or set(data[name].dims) != {"run", "turn"}:
+            raise ValueError(
+                f"the table has no variable {name!r} with dims (run, turn): pass what "
+                f"bayesphase.turning_points returns"
+            )
+    return data.transpose("run", "turn")
+
+
+def searches_of(fit: xr.DataTree) -> tuple[xr.Dataset, xr.DataArray]:
+    """Return the searches of a fit, dims (restart), and its label ambiguity (chain, draw)."""
+    if not isinstance(fit, xr.DataTree):
+        raise TypeError(_made_by(fit, "DataTree", "fit"))
+    wanted = (("restarts", "log_density"), ("sample_stats", "label_ambiguity"))
+    for group, name in wanted:
+        if group not in fit.children or name not in fit[group].data_vars:
+            raise ValueError(
+                f"the fit has no variable {name!r} in a group {group!r}; its groups are "
+                f"{sorted(fit.children)}: use the DataTree that bayesphase.fit returns"
+            )
+    return fit["restarts"].to_dataset(), fit["sample_stats"].to_dataset()["label_ambiguity"]
 
 
 def require_variables(
@@ -173,6 +255,10 @@ def _require_same_ci_prob(table: xr.Dataset, ci_prob: float | None) -> None:
             f"ci_prob is {ci_prob}, but the table was made with ci_prob={has}: "
             "pass the fit to have other intervals, or leave ci_prob out"
         )
+
+
+def _made_by(data: object, kind: str, function: str) -> str:
+    return f"got a {type(data).__name__}, expected the {kind} that bayesphase.{function} returns"
 
 
 def _wrong_type(data: object, kind: str, function: str) -> str:

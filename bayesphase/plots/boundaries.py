@@ -3,12 +3,10 @@
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
-from bayesphase.plots import _style, _tables
+from bayesphase.plots import _rows, _style, _tables
 
 _LIKELY = 0.5  # phases that a run visits with a smaller probability have hollow markers
-_SPREAD = 0.5  # of a row: over how much of it its phases are spread
 
 
 def plot_boundaries(
@@ -46,26 +44,25 @@ def plot_boundaries(
     ValueError
         If the table lacks a variable or has other dims, if `ci_prob` is not that of the table, or
         if `xscale` is another.
+
+    Examples
+    --------
+    >>> bp.plot_boundaries(bp.boundaries(fit, ci_prob=0.5), xscale="log")  # doctest: +SKIP
     """
     table = _tables.boundary_table(table_or_fit, ci_prob=ci_prob)
     _style.require_scale(xscale)
     runs, states = table["run"].values, table["state"].values
     colors = _style.phase_colors(states)
-    heights = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(states)) if len(states) > 1 else [0.0]
-    with _style.drawing_on(ax, height=float(np.clip(0.3 * len(runs) + 0.9, 1.6, 9))) as drawn:
+    with _style.drawing_on(ax, height=_rows.height(len(runs))) as drawn:
         ends = np.unique(table[["lower", "upper"]].to_array().values)
         _style.scale_steps(drawn, ends[np.isfinite(ends)], xscale)
         drawn.margins(x=0.02)
         drawn.autoscale(axis="x")
-        drawn.set_ylim(len(runs) - 0.5, -0.5)
-        drawn.set_yticks(range(len(runs)), [str(run) for run in runs])
-        drawn.tick_params(axis="y", length=0)
-        drawn.set_ylabel("run")
-        for row in range(1, len(runs)):
-            drawn.axhline(row - 0.5, color="#d9d9d9", linewidth=0.5, zorder=0)
-        for state, height in zip(states, heights, strict=True):
+        _rows.name_rows(drawn, runs, "run")
+        for state, height in zip(states, _rows.heights(len(states)), strict=True):
             _draw_phase(drawn, table.sel(state=state), height, colors[int(state)])
-        _style.legend_above(drawn, _handles(states))
+        hollow = _rows.hollow_handle(f"visited with p < {_LIKELY:g}")
+        _style.legend_above(drawn, [*_rows.phase_handles(states), hollow])
     return drawn
 
 
@@ -77,45 +74,12 @@ def _draw_phase(ax: Axes, phase: xr.Dataset, height: float, color: str) -> None:
         )
         if not np.isfinite(step):
             continue
-        ax.errorbar(
-            step,
+        _rows.draw_interval(
+            ax,
+            (lower, step, upper),
             row + height,
-            xerr=[[step - lower], [upper - step]],
-            fmt=marker,
+            marker=marker,
             color=color,
-            markerfacecolor=color if visited >= _LIKELY else "white",
-            markeredgecolor=_style.INK if visited >= _LIKELY else color,
-            markeredgewidth=0.4 if visited >= _LIKELY else 1.0,
-            markersize=4.5,
-            elinewidth=1.2,
-            capsize=2,
+            hollow=visited < _LIKELY,
             alpha=0.3 + 0.7 * visited,
         )
-
-
-def _handles(states: np.ndarray) -> list[Line2D]:
-    phases = [
-        Line2D(
-            [],
-            [],
-            color=color,
-            marker=_style.phase_marker(state),
-            markeredgecolor=_style.INK,
-            markeredgewidth=0.4,
-            markersize=4.5,
-            linewidth=1.2,
-            label=f"phase {state}",
-        )
-        for state, color in _style.phase_colors(states).items()
-    ]
-    hollow = Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker="o",
-        markersize=4.5,
-        markerfacecolor="white",
-        markeredgecolor=_style.FAINT,
-        label=f"visited with p < {_LIKELY:g}",
-    )
-    return [*phases, hollow]

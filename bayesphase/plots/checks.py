@@ -51,6 +51,11 @@ def plot_predictive_checks(
     ValueError
         If the table lacks a variable or has other dims, a statistic is unknown, or the number of
         axes is not that of the statistics.
+
+    Examples
+    --------
+    >>> checks = bp.predictive_checks(fit, random_seed=1)  # doctest: +SKIP
+    >>> bp.plot_predictive_checks(checks, statistic="size of residuals")  # doctest: +SKIP
     """
     table = _tables.check_table(table_or_fit)
     there = xr.DataArray(list(dict.fromkeys(table["statistic"].values.tolist())), dims="statistic")
@@ -73,10 +78,10 @@ def plot_predictive_checks(
 
 def _new_panels(n_rows: list[int]) -> np.ndarray:
     """Make panels of as many rows as are wanted, two side by side."""
-    n_columns = min(2, len(n_rows))
+    n_columns = min(2 if _style.is_wide() else 1, len(n_rows))
     heights = [max(n_rows[i : i + n_columns]) for i in range(0, len(n_rows), n_columns)]
     inches = [_ROW * rows + 0.55 for rows in heights]
-    figure = plt.figure(figsize=(7.0, sum(inches) + 0.3), layout="constrained")
+    figure = plt.figure(figsize=(_style.width(), sum(inches) + 0.3), layout="constrained")
     grid = figure.add_gridspec(len(heights), n_columns, height_ratios=inches)
     return np.array(
         [figure.add_subplot(grid[divmod(i, n_columns)]) for i in range(len(n_rows))], dtype=object

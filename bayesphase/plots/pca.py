@@ -1,7 +1,8 @@
-"""The path of training in the plane of two principal components, coloured by phase."""
+"""The path of training in the plane of two principal components: phases and turning points."""
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -12,32 +13,38 @@ from bayesphase.plots._labels import label_points
 
 _ENDS = {"start": ">", "end": "8"}  # as on a player: go and stop
 _SURE = 0.9  # checkpoints whose phase is less probable have hollow markers
-_MIN_VISITED = 0.5  # as in plot_phases
+_MIN_VISITED = 0.5  # as in plot_boundaries
+_FEW = 3  # runs without phases whose turning points are labelled
 
 
 def plot_pca(
     pca_table: xr.Dataset,
-    fit: xr.DataTree,
+    fit: xr.DataTree | None = None,
     *,
     run: str | Sequence[str] | None = None,
+    turning_points: xr.Dataset | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw training as a path through the first two principal components.
 
     Each checkpoint has the colour and the marker of its most likely phase; it is hollow where the
     probability of that phase is below 0.9. Larger markers stand where a phase begins (the median
-    first step, for phases that the run visits with a probability of at least 0.5), with their step
-    if there is one run only.
+    first step, for phases that the run visits with a probability of at least 0.5), rings where the
+    path turns, with a thick line over the interval of that step. Where one run is drawn, or up to
+    three without phases, steps are written beside them, with the interval of turning points.
 
     Parameters
     ----------
     pca_table : Dataset
         What `bayesphase.pca` returns: ``scores`` (run, step, component) and
         ``explained_variance_ratio`` (component), at least two components.
-    fit : DataTree
-        What `bayesphase.fit` returns. Its steps may be others than the table's.
+    fit : DataTree, optional
+        What `bayesphase.fit` returns. Its steps may be others than the table's. Without a fit, the
+        path alone is drawn.
     run : str or sequence of str, optional
-        The runs to draw, by default all.
+        The runs to draw, by default all of the fit, or of the table where there is none.
+    turning_points : Dataset, optional
+        What `bayesphase.turning_points` returns.
     ax : Axes, optional
 
     Returns
@@ -47,31 +54,99 @@ def plot_pca(
     Raises
     ------
     TypeError
-        If `pca_table` is no Dataset or `fit` no fit.
+        If `pca_table` or `turning_points` is no Dataset, or `fit` no fit.
     ValueError
-        If the table lacks a variable, has other dims or a single component, or a run is unknown.
+        If a table lacks a variable, has other dims or a single component, or a run is unknown.
+
+    Examples
+    --------
+    >>> components = bp.pca(metrics["example_loss"], n_components=5)  # doctest: +SKIP
+    >>> turns = bp.turning_points(components)  # doctest: +SKIP
+    >>> bp.plot_pca(components, fit, run="seed 0", turning_points=turns)  # doctest: +SKIP
     """
-    path, probability, table = most_likely_path(fit), phase_probabilities(fit), boundaries(fit)
+    path = None if fit is None else most_likely_path(fit)
     _require_pca(pca_table)
-    runs = _tables.choose("run", run, path["run"])
+    runs = _tables.choose("run", run, (pca_table if path is None else path)["run"])
     _tables.choose("run", runs, pca_table["run"])
+    turns = None if turning_points is None else _tables.turn_table(turning_points)
+    if turns is not None:
+        _tables.choose("run", runs, turns["run"])
     scores = pca_table["scores"].isel(component=[0, 1]).transpose("run", "step", "component")
-    colors = _style.phase_colors(probability["state"].values)
-    with _style.drawing_on(ax, height=4.2) as drawn:
+    with _style.drawing_on(ax, height=max(2.7, 0.6 * _style.width())) as drawn:
         for axis, share in zip(
             (drawn.xaxis, drawn.yaxis), pca_table["explained_variance_ratio"].values, strict=False
         ):
             name = "PC1" if axis is drawn.xaxis else "PC2"
-            axis.set_label_text(f"{name} ({share:.0%} of the variance)")
-        for name in runs:
-            one = {"run": name}
-            _draw_run(drawn, scores.sel(one), path.sel(one), probability.sel(one))
-        _style.legend_above(drawn, _handles(probability["state"].values))
+            axis.set_label_text(f"{name} ({share:.1%} of the variance)")
+        handles: list[Line2D] = []
+        marks: list[tuple[np.ndarray, str]] = []
+        if fit is not None and path is not None:
+            probability, table = phase_probabilities(fit), boundaries(fit)
+            for name in runs:
+                one = {"run": name}
+                _draw_run(drawn, scores.sel(one), path.sel(one), probability.sel(one))
+                marks += _draw_boundaries(drawn, scores.sel(one), table.sel(one))
+            handles += _phase_handles(probability["state"].values)
+        else:
+            for name in runs:
+                _draw_path(drawn, scores.sel(run=name))
+        if turns is not None:
+            for name in runs:
+                whose = "turn" if len(runs) == 1 else str(name)
+                for point, text in _draw_turns(drawn, scores.sel(run=name), turns.sel(run=name)):
+                    marks.append((point, f"{whose} {text}"))
+            handles.append(_handle("turning point", "o", "none", _style.INK, size=8))
+        _style.legend_above(drawn, [*handles, *_end_handles()])
         _style.settle(drawn)
-        for name in runs:
-            one = {"run": name}
-            _draw_boundaries(drawn, scores.sel(one), table.sel(one), colors, label=len(runs) == 1)
+        if marks and (len(runs) == 1 or (fit is None and len(runs) <= _FEW)):
+            points, texts = np.array([point for point, _ in marks]), [text for _, text in marks]
+            crowd = [_along(scores.sel(run=name).dropna("step").values) for name in runs]
+            # a mark is much larger than a point on the path
+            label_points(drawn, points, texts, avoid=np.concatenate([*crowd, *25 * [points]]))
     return drawn
+
+
+def _along(xy: np.ndarray, n: int = 10) -> np.ndarray:
+    """Points on the lines between checkpoints, `n` on each."""
+    at = np.arange(0, max(len(xy) - 1, 0), 1 / n)
+    whole = np.arange(len(xy))
+    return np.stack([np.interp(at, whole, column) for column in xy.T], axis=1) if len(xy) else xy
+
+
+def _draw_path(ax: Axes, scores: xr.DataArray) -> None:
+    """Draw a path without phases."""
+    xy = scores.dropna("step").values
+    if len(xy):
+        ax.plot(*xy.T, color=_style.FAINT, linewidth=0.7, marker=".", markersize=3, zorder=1)
+        _draw_ends(ax, xy)
+
+
+def _draw_ends(ax: Axes, xy: np.ndarray) -> None:
+    for end, marker in zip(xy[[0, -1]], _ENDS.values(), strict=True):
+        ax.plot(*end, marker, color=_style.INK, markersize=6, markeredgecolor="white", zorder=5)
+
+
+def _draw_turns(ax: Axes, scores: xr.DataArray, turns: xr.Dataset) -> list[tuple[np.ndarray, str]]:
+    """Ring the turning points; return where they are and what to write there."""
+    turns, scores = turns.dropna("turn", subset=["step"]), scores.dropna("step")
+    marks = []
+    for step, lower, upper in zip(
+        *(turns[name].values for name in ("step", "lower", "upper")), strict=True
+    ):
+        around = scores.sel(step=slice(lower, upper)).values
+        ax.plot(*around.T, color=_style.INK, alpha=0.35, linewidth=4, zorder=1.5)
+        at = scores.sel(step=step, method="nearest").values
+        ax.plot(
+            *at,
+            "o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor=_style.INK,
+            markeredgewidth=1.1,
+            zorder=4.5,
+        )
+        marks.append((at, f"{step:,.0f} [{lower:,.0f}, {upper:,.0f}]"))
+    return marks
 
 
 def _draw_run(
@@ -98,20 +173,21 @@ def _draw_run(
                 linewidth=0.7,
                 zorder=2,
             )
-    for end, marker in zip(xy[[0, -1]], _ENDS.values(), strict=True):
-        ax.plot(*end, marker, color=_style.INK, markersize=6, markeredgecolor="white", zorder=5)
+    _draw_ends(ax, xy)
 
 
 def _draw_boundaries(
-    ax: Axes, scores: xr.DataArray, table: xr.Dataset, colors: dict[int, str], *, label: bool
-) -> None:
-    """Mark where phases begin; the first, at the start, is no boundary."""
+    ax: Axes, scores: xr.DataArray, table: xr.Dataset
+) -> list[tuple[np.ndarray, str]]:
+    """Mark where phases begin, and return what to write there; the first is no boundary."""
     scores = scores.dropna("step")
+    colors = _style.phase_colors(table["state"].values)
     table = table.isel(state=(table["visited"] >= _MIN_VISITED).values)
     table = table.isel(state=(table["first_step"] > scores["step"][:1].sum()).values)
     if not table.sizes["state"] or not scores.sizes["step"]:
-        return
-    at = scores.sel(step=table["first_step"].values, method="nearest").values
+        return []
+    steps = table["first_step"].values
+    at = scores.sel(step=steps, method="nearest").values
     for point, state in zip(at, table["state"].values, strict=True):
         ax.plot(
             *point,
@@ -122,32 +198,32 @@ def _draw_boundaries(
             markersize=7,
             zorder=4,
         )
-    if label:
-        texts = [f"{step:,.0f}" for step in table["first_step"].values]
-        label_points(ax, at, texts, avoid=scores.values)
+    return [(point, f"{step:,.0f}") for point, step in zip(at, steps, strict=True)]
 
 
-def _handles(states: Iterable[int]) -> list[Line2D]:
-    def handle(label: str, marker: str, color: str, face: str, edge: str) -> Line2D:
-        return Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=marker,
-            color=color,
-            markerfacecolor=face,
-            markeredgecolor=edge,
-            markersize=5 if edge != "white" else 6.5,
-            label=label,
-        )
-
+def _phase_handles(states: Iterable[int]) -> list[Line2D]:
     phases = [
-        handle(f"phase {state}", _style.phase_marker(state), color, color, color)
+        _handle(f"phase {state}", _style.phase_marker(state), color, color)
         for state, color in _style.phase_colors(states).items()
     ]
-    ends = [handle(word, marker, _style.INK, _style.INK, "white") for word, marker in _ENDS.items()]
-    unsure = handle(f"p < {_SURE:g}", "o", _style.FAINT, "white", _style.FAINT)
-    return [*phases, unsure, *ends]
+    return [*phases, _handle(f"p < {_SURE:g}", "o", "white", _style.FAINT)]
+
+
+def _end_handles() -> list[Line2D]:
+    return [_handle(word, marker, _style.INK, "white", size=6.5) for word, marker in _ENDS.items()]
+
+
+def _handle(label: str, marker: str, face: str, edge: str, *, size: float = 5.0) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=marker,
+        markerfacecolor=face,
+        markeredgecolor=edge,
+        markersize=size,
+        label=label,
+    )
 
 
 def _require_pca(table: xr.Dataset) -> None:

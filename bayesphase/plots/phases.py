@@ -75,6 +75,11 @@ def plot_phases(
     -----
     UserWarning
         If there are more runs than are drawn.
+
+    Examples
+    --------
+    >>> losses = metrics[["train_loss", "eval_loss"]]  # doctest: +SKIP
+    >>> bp.plot_phases(fit, loss=losses, run="seed 0", xscale="log")  # doctest: +SKIP
     """
     path, probability = most_likely_path(fit), phase_probabilities(fit)
     table = switches(fit, ci_prob=ci_prob)
@@ -86,7 +91,7 @@ def plot_phases(
     if run is None and len(runs) > _MOST_RUNS:
         warnings.warn(
             f"{len(runs)} runs are too many for one figure; drawing the first {_MOST_RUNS}. "
-            "Choose with run=[...]",
+            "Choose with run=[...], or see them all with plot_overview",
             stacklevel=2,
         )
         runs = runs[:_MOST_RUNS]

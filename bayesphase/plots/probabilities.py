@@ -36,6 +36,10 @@ def plot_phase_probabilities(
         If it is neither a fit nor a table.
     ValueError
         If the table has other dims, or `xscale` is another.
+
+    Examples
+    --------
+    >>> bp.plot_phase_probabilities(fit, xscale="log")  # doctest: +SKIP
     """
     table = _tables.probability_table(fit_or_table)
     _style.require_scale(xscale)

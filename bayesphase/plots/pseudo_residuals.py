@@ -54,6 +54,11 @@ def plot_pseudo_residuals(
     ValueError
         If the table lacks a variable or has other dims, a feature is unknown, `ci_prob` is no
         probability or the number of axes is not twice that of the features.
+
+    Examples
+    --------
+    >>> residuals = bp.pseudo_residuals(fit)  # doctest: +SKIP
+    >>> bp.plot_pseudo_residuals(residuals, feature="l2_norm")  # doctest: +SKIP
     """
     table = _tables.pseudo_residual_table(table_or_fit)
     features = _tables.choose("feature", feature, table["feature"])
@@ -67,13 +72,13 @@ def plot_pseudo_residuals(
         given = given.reshape(-1, 2)
         _draw_all(given, table, quantiles, widest)
         return given
-    n_columns = min(2, len(features))
+    n_columns = min(2 if _style.is_wide() else 1, len(features))
     n_rows = -(-len(features) // n_columns)
     with _style.style():
         figure, grid = plt.subplots(
             n_rows,
             2 * n_columns,
-            figsize=(7.0, 1.35 * n_rows + 0.6 if n_rows > 1 else 2.6),
+            figsize=(_style.width(), 1.35 * n_rows + 0.6 if n_rows > 1 else 2.6),
             squeeze=False,
             layout="constrained",
         )

@@ -31,6 +31,11 @@ def plot_visited_counts(fit_or_table: xr.DataTree | xr.Dataset, *, ax: Axes | No
     ------
     TypeError, ValueError
         If it is neither a fit nor such a table.
+
+    Examples
+    --------
+    >>> fit = bp.fit(x, 8, transition="sticky_hdp", random_seed=1)  # doctest: +SKIP
+    >>> bp.plot_visited_counts(bp.visited_counts(fit))  # doctest: +SKIP
     """
     table = _tables.visited_table(fit_or_table)
     numbers = table["n_states"].values

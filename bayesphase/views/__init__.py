@@ -2,8 +2,10 @@
 
 from bayesphase.views.aggregation import aggregate
 from bayesphase.views.components import pca
+from bayesphase.views.overlap import subspace_overlap
 from bayesphase.views.scaling import ConstantMetricWarning, standardize
 from bayesphase.views.selection import WEIGHT_METRICS, MetricLeftOutWarning, features
+from bayesphase.views.turning import turning_points
 
 __all__ = [
     "WEIGHT_METRICS",
@@ -13,4 +15,6 @@ __all__ = [
     "features",
     "pca",
     "standardize",
+    "subspace_overlap",
+    "turning_points",
 ]

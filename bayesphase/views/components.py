@@ -77,6 +77,29 @@ def pca(x: xr.DataArray, *, n_components: int = 2) -> xr.Dataset:
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
+def require_scores(table: xr.Dataset) -> xr.DataArray:
+    """Return the scores (run, step, component) of a table that `pca` made; raise if it is none."""
+    if not isinstance(table, xr.Dataset):
+        raise TypeError(
+            f"pca_table is a {type(table).__name__}, expected the Dataset that bayesphase.pca "
+            f"returns"
+        )
+    if "scores" not in table:
+        raise ValueError(
+            f"the table has no variable 'scores', only {sorted(map(str, table.data_vars))}: pass "
+            f"what bayesphase.pca returns"
+        )
+    scores = table["scores"]
+    if set(scores.dims) != {"run", "step", "component"} or not all(scores.sizes.values()):
+        raise ValueError(
+            f"scores must have dims (run, step, component), none of them empty, got "
+            f"{dict(scores.sizes)}"
+        )
+    if np.isinf(scores.values).any():
+        raise ValueError("scores holds infinite values: make them NaN first")
+    return scores
+
+
 def _column_dim(x: xr.DataArray) -> str:
     if not isinstance(x, xr.DataArray):
         raise TypeError(f"x must be a DataArray, got {type(x).__name__}: take features(ds), say")

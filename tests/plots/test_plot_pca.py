@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 
@@ -62,8 +63,8 @@ def test_step_labels_cover_neither_each_other_nor_leave_the_axes(fit, pca_table)
 
 def test_axes_tell_the_explained_variance(fit, pca_table):
     ax = plot_pca(pca_table, fit)
-    assert ax.get_xlabel() == "PC1 (61% of the variance)"
-    assert ax.get_ylabel() == "PC2 (25% of the variance)"
+    assert ax.get_xlabel() == "PC1 (61.3% of the variance)"
+    assert ax.get_ylabel() == "PC2 (25.0% of the variance)"
 
 
 def test_all_runs_are_drawn_without_step_labels(fit, pca_table):
@@ -84,6 +85,61 @@ def test_a_run_without_scores_is_left_out(fit, pca_table):
     ax = plot_pca(lost, fit, run="a")
     assert not ax.lines
     assert not ax.texts
+
+
+@pytest.fixture
+def turns():
+    nan = np.nan
+    columns = {
+        "step": [[50, 90], [nan, nan], [30, nan]],
+        "lower": [[40, 80], [nan, nan], [20, nan]],
+        "upper": [[60, 90], [nan, nan], [50, nan]],
+    }
+    return xr.Dataset(
+        {name: (("run", "turn"), np.array(values, float)) for name, values in columns.items()},
+        coords={"run": ["a", "b", "c"], "turn": [0, 1]},
+    )
+
+
+def rings(ax):
+    return [line.get_xydata()[0] for line in ax.lines if line.get_markersize() == 9]
+
+
+def test_turning_points_are_ringed_beside_the_boundaries(fit, pca_table, turns):
+    ax = plot_pca(pca_table, fit, run="a", turning_points=turns)
+    at = pca_table["scores"].sel(run="a", step=[50, 90]).values[:, :2]
+    assert np.array_equal(rings(ax), at)
+    thick = [line.get_xydata() for line in ax.lines if line.get_linewidth() == 4]
+    assert np.array_equal(thick[0], pca_table["scores"].sel(run="a", step=[40, 50, 60])[:, :2])
+    written = [text.get_text() for text in ax.texts]
+    assert written == ["40", "80", "turn 50 [40, 60]", "turn 90 [80, 90]"]
+    assert "turning point" in [text.get_text() for text in ax.get_legend().get_texts()]
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_without_a_fit_the_path_alone_is_drawn(pca_table, turns):
+    ax = plot_pca(pca_table, turning_points=turns)
+    paths = [line.get_xydata() for line in ax.lines if line.get_marker() == "."]
+    assert np.array_equal(paths, pca_table["scores"].values[..., :2])
+    assert len(rings(ax)) == 3
+    assert [text.get_text() for text in ax.texts] == [
+        "a 50 [40, 60]",
+        "a 90 [80, 90]",
+        "c 30 [20, 50]",
+    ]
+    assert not ax.collections
+    assert not plot_pca(pca_table).texts
+
+
+def test_turning_points_of_other_things_are_named(fit, pca_table, turns):
+    with pytest.raises(TypeError, match=r"got a list, expected .* bayesphase.turning_points"):
+        plot_pca(pca_table, fit, turning_points=[50])
+    with pytest.raises(ValueError, match="no variable 'upper' with dims"):
+        plot_pca(pca_table, fit, turning_points=turns.drop_vars("upper"))
+    with pytest.raises(ValueError, match=r"there is no run 'b'; the runs are \['a', 'c'\]"):
+        plot_pca(pca_table, fit, turning_points=turns.sel(run=["a", "c"]))
 
 
 def test_errors(fit, pca_table):

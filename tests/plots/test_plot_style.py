@@ -1,9 +1,12 @@
+import io
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
+from bayesphase import plots
 from bayesphase.plots import _style, _tables
 
 
@@ -43,6 +46,56 @@ def test_style_holds_inside_its_context_only():
         assert mpl.rcParams["pdf.fonttype"] == 42
         assert mpl.rcParams["font.size"] == 8
     assert mpl.rcParams["font.size"] == before
+
+
+def test_it_is_a_matplotlib_style():
+    with plt.style.context("bayesphase.style"):
+        assert mpl.rcParams["pdf.fonttype"] == 42
+        assert mpl.rcParams["figure.figsize"] == [7.0, 3.0]
+    with plt.style.context(["bayesphase.style", "bayesphase.column"]):
+        assert mpl.rcParams["figure.figsize"][0] == 3.5
+        assert mpl.rcParams["font.size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("styles", "inches"),
+    [
+        ([], 7.0),
+        (["bayesphase.style"], 7.0),
+        (["bayesphase.style", "bayesphase.column"], 3.5),
+        ([{"figure.figsize": (5.0, 1.0)}], 5.0),
+    ],
+)
+def test_new_figures_are_as_wide_as_is_set(styles, inches, fit, loss, pca_table):
+    with plt.style.context(styles):
+        drawn = [
+            plots.plot_boundaries(fit),
+            plots.plot_phases(fit, loss=loss)[0],
+            plots.plot_phase_probabilities(fit),
+            plots.plot_pca(pca_table, fit),
+            plots.plot_dwell_times(fit),
+            plots.plot_state_means(fit),
+            plots.plot_modes(fit)[0],
+            plots.plot_overview(fit)[0],
+        ]
+    assert {ax.figure.get_figwidth() for ax in drawn} == {inches}
+
+
+def test_fonts_are_embedded_in_pdf(fit):
+    with plt.style.context("bayesphase.style"):
+        figure = plots.plot_boundaries(fit).figure
+        written = io.BytesIO()
+        figure.savefig(written, format="pdf")
+    assert b"/FontFile2" in written.getvalue()  # TrueType; type 3 fonts are drawings
+    assert b"/Subtype /Type3" not in written.getvalue()
+
+
+def test_svg_needs_no_font(fit):
+    with plt.style.context("bayesphase.style"):
+        figure = plots.plot_boundaries(fit).figure
+        written = io.StringIO()
+        figure.savefig(written, format="svg")
+    assert "<text" not in written.getvalue()  # letters are shapes
 
 
 def test_text_is_measured_as_it_is_drawn():
