@@ -36,6 +36,7 @@ PROMISED = {
     "plot_training_map",
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
+    *("phase_speeds", "report"),
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {
@@ -49,6 +50,7 @@ POSITIONAL = {
     "kfold": ["features", "n_states"],
     "hmm_logp": ["log_emission", "log_transition", "log_initial"],
     "plot_pca": ["pca_table", "fit"],
+    "report": ["fits", "path"],
     "save_fit": ["fit", "path"],
     "save_metrics": ["ds", "path"],
     "simulate": [],
