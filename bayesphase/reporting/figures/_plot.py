@@ -136,7 +136,6 @@ def legend(made: Any, items: Sequence[tuple[str, str, Any]]) -> None:
         border_line_color=None,
         background_fill_alpha=0,
         margin=0,
-        padding=2,
         spacing=8,
         label_standoff=4,
         label_text_font_size="12px",
