@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Cells, the name of the run they are of (if of one), and the phases to show swatches of."""
+    """Cells, and the name of the run they are of, if they are of one."""
 
     cells: Sequence[Cell]
     run: str | None = None

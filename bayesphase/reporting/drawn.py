@@ -31,7 +31,7 @@ def drawn(analysis: Analysis) -> dict[str, Any]:
     return {
         "shown": analysis.shown,
         "panels": [
-            {"id": name, "label": curves.attrs["label"], "curves": curves["curve"].values.tolist()}
+            {"id": name, "curves": curves["curve"].values.tolist()}
             for name, curves in panels.items()
         ],
         "runs": [
@@ -141,7 +141,6 @@ def _fit_run(tables: FitTables, run: int, kept: np.ndarray) -> dict[str, Any]:
             ]
             for i in range(table.sizes["switch"])
         ],
-        "sequence_probability": _number(float(tables.switches["probability"][run])),
         "described": describe_run(tables, run),
     }
 
