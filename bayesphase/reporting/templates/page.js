@@ -42,16 +42,19 @@ function fill(name, columns) {
   if (source) source.data = columns;
 }
 
+/* a legend looks like the first point: let that be a filled one */
+function fillPoints(name, points) {
+  points.sort((one, other) => other[2] - one[2]);
+  fill(name, { x: points.map((p) => p[0]), y: points.map((p) => p[1]), alpha: points.map((p) => p[2]) });
+}
+
 /* points by phase: xs and ys are of checkpoints, whose indices are in `at` */
 function fillPhases(figure, xs, ys, at) {
   const { path, probability } = ofRun();
   fit().states.forEach((k) => {
     const mine = at.map((_, j) => j).filter((j) => at[j] >= 0 && path[at[j]] === k);
-    fill(`${figure}:phase:${k}`, {
-      x: mine.map((j) => xs[j] ?? NaN),
-      y: mine.map((j) => ys[j] ?? NaN),
-      alpha: mine.map((j) => (probability[k][at[j]] >= SURE ? 1 : FAINT)),
-    });
+    fillPoints(`${figure}:phase:${k}`, mine.map((j) =>
+      [xs[j] ?? NaN, ys[j] ?? NaN, probability[k][at[j]] >= SURE ? 1 : FAINT]));
   });
 }
 
@@ -182,18 +185,18 @@ function drawSpeeds() {
   const sizes = speeds.speed.flat().filter((v) => v).map(Math.abs);
   const least = Math.min(...sizes) / 2;
   fit().states.forEach((k) => {
-    const points = { x: [], y: [], alpha: [] };
+    const points = [];
     speeds.speed[k].forEach((value, d) => {
       if (!value) return;
       const y = d + ((k - (n - 1) / 2) * 0.7) / n;
-      points.x.push(Math.abs(value)); points.y.push(y); points.alpha.push(value > 0 ? 1 : FAINT);
+      points.push([Math.abs(value), y, value > 0 ? 1 : FAINT]);
       const [a, b] = [speeds.speed_lower[k][d], speeds.speed_upper[k][d]];
       const crosses = a < 0 && b > 0;
       const sides = [Math.abs(a), Math.abs(b)];
       ends.x0.push(crosses ? least : Math.max(Math.min(...sides), least));
       ends.x1.push(Math.max(...sides, least)); ends.y.push(y);
     });
-    fill(`speeds:phase:${k}`, points);
+    fillPoints(`speeds:phase:${k}`, points);
   });
   fill("speeds:intervals", ends);
 }
