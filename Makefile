@@ -15,12 +15,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$*]"
 	touch "$@"
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
-	touch $@
-
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-report
 	$(BIN)/bayesphase demo
 
 test: $(VENV)/.installed-$(EXTRAS)

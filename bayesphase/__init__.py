@@ -77,6 +77,8 @@ _HOME = {
     "state_counts": "analysis.counts",
     "visited_counts": "analysis.visited",
     "mode_weights": "analysis.modes",
+    "phase_speeds": "analysis.speeds",
+    "report": "reporting.page",
     "plot_phases": "plots",
     "plot_phase_probabilities": "plots",
     "plot_boundaries": "plots",

@@ -189,6 +189,45 @@ def collect(
     typer.echo(f"{ds.sizes['run']} runs, {ds.sizes['step']} steps in {output}")
 
 
+@app.command()
+def report(
+    fits: Annotated[list[Path], typer.Argument(help="Files of fits, .nc or .zarr.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
+        "report.html"
+    ),
+    metrics: Annotated[
+        Path | None, typer.Option(help="Metrics file, for its losses and accuracies.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Phases of training",
+    ci_prob: Annotated[float, typer.Option(help="Probability of all intervals.")] = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 1,
+) -> None:
+    """Write a page of a whole analysis: one HTML file that needs no network."""
+    import bayesphase as bp
+
+    try:
+        opened = [bp.open_fit(path) for path in fits]
+        sizes = [fit["posterior"].sizes["state"] for fit in opened]
+        # as fit_range names them; several of one size are told apart by their files
+        names = [
+            f"{path.stem} {size}" if sizes.count(size) > 1 else str(size)
+            for path, size in zip(fits, sizes, strict=True)
+        ]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of the files have the same name: {', '.join(map(str, fits))}")
+        written = bp.report(
+            dict(zip(names, opened, strict=True)),
+            output,
+            metrics=None if metrics is None else bp.open_metrics(metrics),
+            title=title,
+            ci_prob=ci_prob,
+            random_seed=seed,
+        )
+    except (ModuleNotFoundError, OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{written}")
+
+
 @train_app.command()
 def modular_addition(
     output: Annotated[

@@ -1,4 +1,4 @@
-"""The whole path on the runs that ship with the project: metrics, fits, tables, figures."""
+"""The whole path on the runs that ship with the project: metrics, fits, tables, figures, page."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,10 +60,12 @@ def demo(
         f"{', '.join(features['feature'].values)}."
     )
     written: list[Path] = []
+    fits = {}
     for k in n_states:
         console.rule(f"{k} phases")
         with console.status(f"sampling the posterior with {k} phases"):
             fit = bp.fit(features, k, draws=500, random_seed=random_seed, progressbar=False)
+        fits[str(k)] = fit
         console.print(bp.diagnose(fit).attrs["verdict"])
         console.print(_switch_table(fit, metrics))
         written.append(bp.save_fit(fit, output / f"fit_{k}_phases.nc"))
@@ -80,7 +82,14 @@ def demo(
     console.print(f"Fits and figures are in {output}/:")
     for path in written:
         console.print(f"  {path.name}")
-    return written
+    with console.status("comparing the numbers of phases and writing the report"):
+        try:
+            page = bp.report(fits, output / "report.html", metrics=metrics, random_seed=random_seed)
+        except ModuleNotFoundError as error:
+            console.print(f"There is no report: {error}.")
+            return written
+    console.print(f"All of it is in one page, to be opened in a browser: {page}")
+    return [*written, page]
 
 
 def _switch_table(fit: xr.DataTree, metrics: xr.Dataset) -> Any:

@@ -27,6 +27,7 @@ MAY_USE = {
     "model": {"_compat"},
     "analysis": {"model"},
     "plots": {"analysis"},
+    "reporting": {"views", "analysis", "plots"},
     "tasks": {"recording", "combine", "dataset"},
     "tables": set(),
     "demo": {"bayesphase"},
@@ -49,6 +50,9 @@ ONLY_IN = {
     "sklearn": {"views"},
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},
+    "bokeh": {"reporting"},
+    "jinja2": {"reporting"},
+    "markupsafe": {"reporting"},
     "typer": {"cli"},
     "rich": {"cli", "recording", "demo", "model", "tables"},
 }
@@ -154,8 +158,8 @@ def test_torch_is_imported_when_it_is_needed() -> None:
 
 
 def test_libraries_that_need_not_be_there_are_imported_when_they_are_needed() -> None:
-    optional = {"accelerate", "lightning", "pyarrow", "pytorch_lightning"}
-    optional |= {"tensorboard", "transformers"}
+    optional = {"accelerate", "bokeh", "jinja2", "lightning", "markupsafe", "pyarrow"}
+    optional |= {"pytorch_lightning", "tensorboard", "transformers"}
     at_the_top = {module for module in MODULES if optional & imported_at_the_top(module)}
     assert at_the_top == WITH_A_TRAINER
 

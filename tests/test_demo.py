@@ -1,6 +1,7 @@
 """The demo: it writes what it says, says what the library says, and so does its command."""
 
 import io
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -53,14 +54,17 @@ def run(metrics: xr.Dataset, folder: Path) -> tuple[list[Path], str]:
 
 
 def test_it_writes_what_it_says(metrics: xr.Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
     written, said = run(metrics, tmp_path)
     folder = tmp_path / "out" / "demo"
     assert {path.name for path in written} == {
         "fit_2_phases.nc",
         *(f"{figure}_2_phases.png" for figure in FIGURES),
+        "report.html",
     }
     assert set(folder.iterdir()) == set(written)
-    assert all(f"  {path.name}\n" in said for path in written)
+    assert all(f"  {path.name}\n" in said for path in written[:-1])
+    assert said.endswith(f"in one page, to be opened in a browser: {folder / 'report.html'}\n")
     assert plt.get_fignums() == []
 
     assert "runs.nc: 2 runs of 30 to 30 checkpoints, 3 features: l1_norm, l2_norm, weight_var" in (
@@ -79,13 +83,18 @@ def test_it_writes_what_it_says(metrics: xr.Dataset, tmp_path: Path) -> None:
     ]
 
 
-def test_losses_of_examples_make_one_more_figure(metrics: xr.Dataset, tmp_path: Path) -> None:
+def test_losses_of_examples_make_one_more_figure(
+    metrics: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bokeh", None)  # without it all but the report is there
     losses = np.random.default_rng(1).random((2, 30, 6))
     metrics["example_loss"] = (("run", "step", "example"), losses)
     metrics = metrics.drop_vars(["train_accuracy", "eval_accuracy"])
     written, said = run(metrics, tmp_path)
     assert "pca_of_losses_2_phases.png" in {path.name for path in written}
     assert "accuracy >" not in said
+    assert said.rstrip().endswith("install bayesphase[report].")
+    assert not list(tmp_path.rglob("*.html"))
 
 
 def test_without_metrics_it_says_where_they_are(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ PROMISED = {
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
     *("decode", "forecast", "forecast_intervals", "forecast_scores", "plot_forecast"),
+    *("phase_speeds", "report"),
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {
@@ -58,6 +59,7 @@ POSITIONAL = {
     "kfold": ["features", "n_states"],
     "hmm_logp": ["log_emission", "log_transition", "log_initial"],
     "plot_pca": ["pca_table", "fit"],
+    "report": ["fits", "path"],
     "save_fit": ["fit", "path"],
     "save_metrics": ["ds", "path"],
     "simulate": [],

@@ -1,0 +1,165 @@
+"""The numbers that the figures of a report draw, as JSON: by run, and by fit and run."""
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.plots import _curves, _style, _tables
+from bayesphase.reporting.gather import Analysis, FitTables
+from bayesphase.reporting.words import describe_run
+
+# checkpoints that are drawn, of a run and in all: more can't be told apart on a screen
+MOST_OF_RUN = 1000
+MOST_IN_ALL = 20_000
+LEAST_OF_RUN = 200
+MOST_CURVES = 4
+_DIGITS = 5  # of curves and scores
+_DECIMALS = 4  # of probabilities
+
+
+def drawn(analysis: Analysis) -> dict[str, Any]:
+    """Return what the page draws, of lists, text and numbers only; None is a missing value.
+
+    ``runs`` has a run's checkpoints, its scores and curves; ``fits`` has what each fit says of
+    each run; ``panels`` names the curves.
+    """
+    panels = curve_panels(analysis)
+    limit = checkpoints_drawn(len(analysis.runs))
+    kept = [_kept(analysis, run, limit) for run in range(len(analysis.runs))]
+    return {
+        "shown": analysis.shown,
+        "panels": [
+            {"id": name, "curves": curves["curve"].values.tolist()}
+            for name, curves in panels.items()
+        ],
+        "runs": [
+            _run(analysis, panels, name, at, limit)
+            for name, at in zip(analysis.runs, kept, strict=True)
+        ],
+        "fits": [_fit(analysis, tables, kept) for tables in analysis.fits],
+    }
+
+
+def checkpoints_drawn(n_runs: int) -> int:
+    """Say how many checkpoints of a run are drawn at most, where there are so many runs."""
+    return min(MOST_OF_RUN, max(LEAST_OF_RUN, MOST_IN_ALL // n_runs))
+
+
+def curve_panels(analysis: Analysis) -> dict[str, xr.DataArray]:
+    """Return the curves of each panel, dims (curve, run, step): losses, accuracies or features."""
+    panels = {}
+    if analysis.metrics is not None:
+        for kind in ("loss", "accuracy"):
+            names = [
+                name
+                for name, variable in analysis.metrics.data_vars.items()
+                if set(variable.dims) == {"run", "step"} and str(name).endswith(kind)
+            ]
+            if names:
+                losses = analysis.metrics[names[:MOST_CURVES]]
+                panels[kind] = _curves.loss_curves(losses, most=MOST_CURVES)
+    if "loss" not in panels:
+        panels = {"loss": _curves.first_features(analysis.fits[0].fit), **panels}
+    return panels
+
+
+def _kept(analysis: Analysis, run: int, limit: int) -> np.ndarray:
+    """Choose the checkpoints of a run to draw: every nth, and all next to a switch of any fit."""
+    present = np.flatnonzero(analysis.features[run].notnull().any("feature").values)
+    if len(present) <= limit:
+        return present
+    chosen = np.zeros(len(present), dtype=bool)
+    chosen[:: math.ceil(len(present) / limit)] = True
+    chosen[-1] = True
+    for tables in analysis.fits:
+        path = tables.path.values[run, present]
+        after = np.flatnonzero(path[1:] != path[:-1]) + 1
+        chosen[after] = chosen[after - 1] = True
+    return present[chosen]
+
+
+def _run(
+    analysis: Analysis, panels: dict[str, xr.DataArray], name: str, kept: np.ndarray, limit: int
+) -> dict[str, Any]:
+    steps = analysis.features["step"].values[kept]
+    found: dict[str, Any] = {"name": name, "steps": steps.tolist()}
+    epoch = analysis.features.coords.get("epoch")
+    if epoch is not None and epoch.dims == ("step",):
+        found["epochs"] = _rounded(epoch.values[kept])
+    if analysis.pca.table is not None:
+        scores = analysis.pca.table["scores"].isel(component=slice(2)).sel(run=name).values[kept]
+        found["scores"] = [_rounded(column) for column in scores.T]
+    found["curves"] = {}
+    for panel, curves in panels.items():
+        of_run = curves.sel(run=[name]) if name in curves["run"].values else curves[:, :0]
+        found["curves"][panel] = [
+            _curve(curve.squeeze("run"), limit) for curve in of_run if curve.sizes["run"]
+        ]
+    return found
+
+
+def _curve(curve: xr.DataArray, limit: int) -> dict[str, Any]:
+    """Return the steps and values of one curve, thinned as checkpoints are."""
+    known = curve.dropna("step")
+    known = known.isel(step=slice(None, None, max(1, math.ceil(known.size / limit))))
+    return {"steps": known["step"].values.tolist(), "values": _rounded(known.values)}
+
+
+def _fit(analysis: Analysis, tables: FitTables, kept: list[np.ndarray]) -> dict[str, Any]:
+    states = tables.states
+    colors = list(_style.phase_colors(states).values())
+    return {
+        "name": tables.name,
+        "title": tables.title,
+        "states": states,
+        "colors": colors,
+        "inks": [_style.ink_on(color) for color in colors],
+        "runs": [_fit_run(tables, run, at) for run, at in enumerate(kept)],
+        "speeds": _speeds(tables),
+    }
+
+
+def _fit_run(tables: FitTables, run: int, kept: np.ndarray) -> dict[str, Any]:
+    at_checkpoints, path = _tables.checkpoints_of(tables.path[run])
+    probability = tables.probability[run].transpose("state", "step").values[:, kept]
+    table = tables.switches.isel(run=run).dropna("switch", subset=["step"])
+    return {
+        "path": tables.path.values[run, kept].tolist(),
+        "probability": [_rounded(row, decimals=_DECIMALS) for row in probability],
+        # [phase, first step, step at which the next begins or the run ends]
+        "blocks": [
+            [state, int(at_checkpoints[a]), int(at_checkpoints[min(b + 1, len(path) - 1)])]
+            for state, a, b in _tables.blocks(path)
+        ],
+        "switches": [
+            [
+                int(table["state_from"][i]),
+                int(table["state_to"][i]),
+                *(int(table[name][i]) for name in ("step", "lower", "upper")),
+            ]
+            for i in range(table.sizes["switch"])
+        ],
+        "described": describe_run(tables, run),
+    }
+
+
+def _speeds(tables: FitTables) -> dict[str, list[list[float | None]]] | None:
+    table = tables.speeds.table
+    if table is None:
+        return None
+    names = ("speed", "speed_lower", "speed_upper")
+    return {name: [_rounded(row) for row in table[name].values] for name in names}
+
+
+def _rounded(values: np.ndarray, *, decimals: int | None = None) -> list[float | None]:
+    """Round to `decimals`, or to so many significant digits as a figure can show."""
+    return [_number(float(value), decimals) for value in np.asarray(values, dtype=float)]
+
+
+def _number(value: float, decimals: int | None = None) -> float | None:
+    if not math.isfinite(value):
+        return None
+    value = round(value, decimals) if decimals is not None else float(f"{value:.{_DIGITS}g}")
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
