@@ -52,7 +52,7 @@ def test_wrong_arguments(
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("modular_addition", "seeds"):
+    for name in ("training", "seeds"):
         monkeypatch.delitem(sys.modules, f"bayesphase.tasks.{name}", raising=False)
         monkeypatch.delattr(bayesphase.tasks, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -29,7 +29,7 @@ class Train(Protocol):
         *,
         settings: Any,
         n_examples: int,
-        on_checkpoint: Callable[[int, float], None],
+        on_checkpoint: Callable[[float, float], None],
     ) -> xr.Dataset:
         """Return the metrics of one run, with dims (run, step[, parameter | example])."""
 
@@ -43,7 +43,7 @@ def train_seeds(
     workers: int = 2,
     n_examples: int = 0,
     example_runs: int = 0,
-    on_checkpoint: Callable[[int, int, float], None] | None = None,
+    on_checkpoint: Callable[[int, float, float], None] | None = None,
 ) -> xr.Dataset:
     """Train several seeds in parallel and save their metrics together.
 
@@ -136,7 +136,7 @@ def _train_one(
 
 
 def _wait(
-    jobs: list[Future], news: Queue, on_checkpoint: Callable[[int, int, float], None] | None
+    jobs: list[Future], news: Queue, on_checkpoint: Callable[[int, float, float], None] | None
 ) -> None:
     waiting = set(jobs)
     try:
