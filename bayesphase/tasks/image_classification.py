@@ -21,9 +21,7 @@ _SHIFT = 4  # pixels at most
 def build_mlp(settings: ImageMLP) -> Task:
     """Make an MLP for the images as they are, from 0 to 1, in one row."""
     images = read_images(settings.data, split_seed=settings.split_seed)
-    network = nn.Sequential(
-        nn.Flatten(), *perceptron(images.train[0].size, settings.hidden, images.n_classes)
-    )
+    network = perceptron(images.train[0].size, settings.hidden, images.n_classes)
     return _task("image classification by an MLP", settings, images, network)
 
 

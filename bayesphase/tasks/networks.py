@@ -9,13 +9,18 @@ from torch.nn import functional
 def perceptron(n_inputs: int, hidden: int, n_outputs: int) -> nn.Sequential:
     """Make an MLP with one hidden layer of ReLUs, its biases 0 at first.
 
-    The initial weights are uniform with the variance of Glorot & Bengio 2010 (PMLR 9, 249-256).
+    The initial weights are uniform with the variance of Glorot & Bengio 2010 (PMLR 9, 249-256). An
+    example may have any shape of `n_inputs` numbers.
     """
-    layers = nn.Linear(n_inputs, hidden), nn.Linear(hidden, n_outputs)
-    for layer in layers:
+    layers = {"hidden": nn.Linear(n_inputs, hidden), "output": nn.Linear(hidden, n_outputs)}
+    for layer in layers.values():
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+    network = nn.Sequential(nn.Flatten())
+    network.add_module("hidden", layers["hidden"])
+    network.append(nn.ReLU())
+    network.add_module("output", layers["output"])
+    return network
 
 
 class ResidualNetwork(nn.Module):
