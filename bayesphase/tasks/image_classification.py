@@ -87,5 +87,9 @@ def shift_and_mirror(batch: Data, generator: Generator) -> Data:
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Take rows (example, row) and columns (example, column) of each image, in all channels."""
-    example = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.movedim(1, -1)[example, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    n, n_channels = images.shape[:2]
+    example = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(n_channels, device=images.device)[:, None, None]
+    # The result lies in memory as images do: moved axes are taken for "channels last", for which
+    # gradients of small convolutions corrupt memory (seen with PyTorch 2.13 on a CPU).
+    return images[example, channel, rows[:, None, :, None], columns[:, None, None, :]]

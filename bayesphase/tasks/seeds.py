@@ -126,12 +126,13 @@ def _start_worker() -> None:
 def _train_one(
     train: Train, seed: int, settings: Any, n_examples: int, file: Path, news: Queue
 ) -> None:
-    ds = train(
-        seed,
-        settings=settings,
-        n_examples=n_examples,
-        on_checkpoint=lambda epoch, accuracy: news.put((seed, epoch, accuracy)),
-    )
+    def tell(epoch: float, accuracy: float) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():  # it was killed: nobody waits for this
+            raise SystemExit
+        news.put((seed, epoch, accuracy))
+
+    ds = train(seed, settings=settings, n_examples=n_examples, on_checkpoint=tell)
     save_metrics(ds, file)
 
 

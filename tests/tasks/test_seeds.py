@@ -61,7 +61,7 @@ def test_an_interrupted_training_goes_on_with_the_seeds_that_are_missing(tmp_pat
 
     parts.mkdir()
     save_metrics(marked, parts / "seed-0-examples-0.nc")
-    with pytest.raises(ValueError, match=r"seed-0.* is left from .*epochs\": 4.* \"epochs\": 9"):
+    with pytest.raises(ValueError, match=r"seed-0.* is left from .*epochs\": 4.*\"epochs\": 9"):
         train_seeds(
             train, path=tmp_path / "m.nc", seeds=[0], settings=ModularAddition(modulus=7, epochs=9)
         )
