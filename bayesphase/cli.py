@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect as inspect_module
 import json
 import warnings
 from dataclasses import fields
 from functools import partial
+from inspect import signature as signature_of
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -272,7 +272,7 @@ def _add_train_command(name: str, kind: type[Settings]) -> None:
         except (FileExistsError, FileNotFoundError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
 
-    signature = inspect_module.signature(command, eval_str=True)
+    signature = signature_of(command, eval_str=True)
     common = [p for p in signature.parameters.values() if p.name != "options"]
     hints = get_type_hints(kind, include_extras=True)
     own = []

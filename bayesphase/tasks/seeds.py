@@ -129,7 +129,7 @@ def _train_one(
     def tell(epoch: float, accuracy: float) -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():  # it was killed: nobody waits for this
-            raise SystemExit
+            os._exit(1)
         news.put((seed, epoch, accuracy))
 
     ds = train(seed, settings=settings, n_examples=n_examples, on_checkpoint=tell)
