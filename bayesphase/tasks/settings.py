@@ -1,8 +1,8 @@
 """What each training is, but for its seed: one dataclass for each task.
 
-The defaults are the settings of Hu et al. (arXiv:2308.09543) and of their published code, where they
-trained such a network, but for how long parities are trained. Nothing here needs PyTorch, so that the
-command line can list the options without loading it.
+The defaults are the settings of Hu et al. (arXiv:2308.09543) and of their published code, where
+they trained such a network, but for how long parities are trained. Nothing here needs PyTorch, so
+that the command line can list the options without loading it.
 """
 
 from __future__ import annotations
