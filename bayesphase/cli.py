@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import fields
+from functools import partial
+from inspect import signature as signature_of
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from bayesphase import __version__
+from bayesphase.tasks.settings import TASKS, Settings
 
 app = typer.Typer(
     help="Which phases did a training run go through, where are the boundaries, and how sure?",
@@ -228,73 +232,97 @@ def report(
     typer.echo(f"{written}")
 
 
-@train_app.command()
-def modular_addition(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Metrics file to write, .nc or .zarr.")
-    ],
-    seeds: Annotated[int, typer.Option(min=1, help="Train the seeds 0 to SEEDS - 1.")] = 8,
-    train_fraction: Annotated[float, typer.Option(help="Share of the pairs to train on.")] = 0.3,
-    epochs: Annotated[int, typer.Option(min=1, help="The most epochs to train.")] = 10_000,
-    every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 10,
-    tail: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop so many epochs after convergence [default: never]."),
-    ] = None,
-    modulus: Annotated[int, typer.Option(min=2, help="Add modulo this number.")] = 113,
-    layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Use layer norm.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 2048,
-    workers: Annotated[int, typer.Option(min=1, help="Seeds to train at a time.")] = 2,
-    examples: Annotated[int, typer.Option(min=0, help="Validation examples to follow.")] = 512,
-    example_runs: Annotated[
-        int, typer.Option(min=0, help="Follow them in so many of the first seeds.")
-    ] = 0,
+def _train(
+    settings: Settings,
+    *,
+    output: Path,
+    seeds: range,
+    workers: int,
+    examples: int,
+    example_runs: int,
+    device: str,
 ) -> None:
-    """Train one-layer transformers to add modulo a prime, until they grok."""
+    """Train a task from several seeds, showing how far each is."""
     from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-    from bayesphase._storage import require_writable
+    from bayesphase.tasks.seeds import train_seeds
+    from bayesphase.tasks.training import train
 
-    try:
-        from bayesphase.tasks import modular_addition as task
-        from bayesphase.tasks.seeds import train_seeds
-    except ModuleNotFoundError as error:
-        raise typer.BadParameter(
-            f"{error}: training needs PyTorch, install bayesphase[torch]"
-        ) from error
     columns = ("seed {task.description}", BarColumn(), "epoch {task.completed:.0f}")
     accuracy = "validation accuracy {task.fields[accuracy]:.3f}"
-    try:
-        require_writable(output)
-        settings = task.Settings(
-            modulus=modulus,
-            train_fraction=train_fraction,
-            epochs=epochs,
-            every=every,
-            tail=tail,
-            layer_norm=layer_norm,
-            batch_size=batch_size,
+    with Progress(*columns, accuracy, TimeRemainingColumn()) as progress:
+        bars = {
+            seed: progress.add_task(str(seed), total=settings.epochs, accuracy=0.0, start=False)
+            for seed in seeds
+        }
+
+        def show(seed: int, epoch: float, accuracy: float) -> None:
+            progress.start_task(bars[seed])
+            progress.update(bars[seed], completed=epoch, accuracy=accuracy)
+
+        ds = train_seeds(
+            partial(train, device=device),
+            path=output,
+            seeds=seeds,
+            settings=settings,
+            workers=workers,
+            n_examples=examples,
+            example_runs=example_runs,
+            on_checkpoint=show,
         )
-        with Progress(*columns, accuracy, TimeRemainingColumn()) as progress:
-            bars = [
-                progress.add_task(str(seed), total=epochs, accuracy=0.0, start=False)
-                for seed in range(seeds)
-            ]
-
-            def show(seed: int, epoch: int, accuracy: float) -> None:
-                progress.start_task(bars[seed])
-                progress.update(bars[seed], completed=epoch, accuracy=accuracy)
-
-            ds = train_seeds(
-                task.train,
-                path=output,
-                seeds=range(seeds),
-                settings=settings,
-                workers=workers,
-                n_examples=examples,
-                example_runs=example_runs,
-                on_checkpoint=show,
-            )
-    except (FileExistsError, FileNotFoundError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
     typer.echo(f"{ds.sizes['run']} runs, {ds.sizes['step']} steps in {output}")
+
+
+def _add_train_command(name: str, kind: type[Settings]) -> None:
+    """Make the command that trains a task: each of its settings is an option."""
+
+    def command(
+        output: Annotated[
+            Path, typer.Option("--output", "-o", help="Metrics file to write, .nc or .zarr.")
+        ],
+        seeds: Annotated[int, typer.Option(min=1, help="How many seeds to train.")] = 8,
+        first_seed: Annotated[int, typer.Option(min=0, help="They count up from this one.")] = 0,
+        workers: Annotated[int, typer.Option(min=1, help="Seeds to train at a time.")] = 2,
+        examples: Annotated[int, typer.Option(min=0, help="Validation examples to follow.")] = 512,
+        example_runs: Annotated[
+            int, typer.Option(min=0, help="Follow them in so many of the first seeds.")
+        ] = 0,
+        device: Annotated[str, typer.Option(help="Where to train, such as cuda.")] = "cpu",
+        **options: Any,
+    ) -> None:
+        from bayesphase._storage import require_writable
+
+        try:
+            require_writable(output)
+            _train(
+                kind(**options),
+                output=output,
+                seeds=range(first_seed, first_seed + seeds),
+                workers=workers,
+                examples=examples,
+                example_runs=example_runs,
+                device=device,
+            )
+        except ModuleNotFoundError as error:
+            raise typer.BadParameter(
+                f"{error}: training needs PyTorch, install bayesphase[torch]; language models need "
+                "Transformers, too, install bayesphase[trainers]"
+            ) from error
+        except (FileExistsError, FileNotFoundError, ValueError) as error:
+            raise typer.BadParameter(str(error)) from error
+
+    signature = signature_of(command, eval_str=True)
+    common = [p for p in signature.parameters.values() if p.name != "options"]
+    hints = get_type_hints(kind, include_extras=True)
+    own = []
+    for field in fields(kind):
+        type_, text = get_args(hints[field.name])
+        option = Annotated[type_, typer.Option(help=text)]  # type: ignore[valid-type]
+        own.append(common[0].replace(name=field.name, default=field.default, annotation=option))
+    keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in [common[0], *own, *common[1:]]]
+    command.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
+    train_app.command(name, help=kind.__doc__)(command)
+
+
+for _name, _kind in TASKS.items():
+    _add_train_command(_name, _kind)

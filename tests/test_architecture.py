@@ -36,7 +36,7 @@ MAY_USE = {
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {
     "torch": {"recording", "tasks"},
-    "transformers": {"recording"},
+    "transformers": {"recording", "tasks"},
     "lightning": {"recording"},
     "tensorboard": {"recording"},
     "pyarrow": {"recording"},
@@ -47,7 +47,7 @@ ONLY_IN = {
     "numba": {"model"},
     "llvmlite": {"model"},
     "joblib": {"recording", "model"},  # for its pool of processes; its pickles are not for files
-    "sklearn": {"views"},
+    "sklearn": {"tasks", "views"},
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},
     "bokeh": {"reporting"},
@@ -56,8 +56,14 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "recording", "demo", "model", "tables"},
 }
-# A network is a class and needs torch to be defined; nothing imports this module but to train it.
-TORCH_AT_THE_TOP = {"tasks/modular_addition.py"}
+# A network is a class and needs torch to be defined; nothing imports these modules but to train.
+TORCH_AT_THE_TOP = {
+    f"tasks/{name}.py"
+    for name in (
+        *("training", "networks", "modular_addition", "sparse_parity"),
+        *("image_classification", "language_model"),
+    )
+}
 # A callback is a class of a trainer's; nothing imports these but to train with that.
 WITH_A_TRAINER = {"recording/callbacks/huggingface.py", "recording/callbacks/lightning.py"}
 UNSAFE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}

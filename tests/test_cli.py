@@ -1,14 +1,17 @@
 """The command: it does what the library does, and says what is wrong with its arguments."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import bayesphase.tasks
 from bayesphase import open_metrics
 from bayesphase.cli import app
+from bayesphase.tasks.settings import TASKS, ImageCNN
 
 TRAIN = ["train", "modular-addition", "--modulus", "7", "--epochs", "4", "--every", "2"]
 
@@ -28,6 +31,44 @@ def test_train_modular_addition(tmp_path: Path) -> None:
     ds = open_metrics(path)
     assert list(ds["run"].values) == ["seed 0", "seed 1"]
     assert ds.sizes["example"] == 5
+
+
+def test_settings_are_options_and_seeds_count_up_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from bayesphase.tasks import seeds
+
+    asked = {}
+
+    def train_seeds(train: object, **arguments: object) -> xr.Dataset:
+        asked.update(arguments)
+        return xr.Dataset(coords={"run": ["seed 8", "seed 9"], "step": [0, 1, 2]})
+
+    monkeypatch.setattr(seeds, "train_seeds", train_seeds)
+    path = tmp_path / "m.nc"
+    options = ("--data", "a folder", "--no-batch-norm", "--learning-rate", 0.25, "--tail", 3)
+    result = invoke(
+        *("train", "image-cnn", *options, "--seeds", 2, "--first-seed", 8, "--device", "cuda"),
+        *("--examples", 5, "--example-runs", 1, "--workers", 3, "-o", path),
+    )
+    assert result.exit_code == 0, result.output
+    assert f"2 runs, 3 steps in {path}" in result.output
+    expected = ImageCNN(data="a folder", batch_norm=False, learning_rate=0.25, tail=3)
+    assert asked.pop("on_checkpoint")
+    assert asked == {
+        **{"path": path, "seeds": range(8, 10), "settings": expected, "workers": 3},
+        **{"n_examples": 5, "example_runs": 1},
+    }
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_setting_of_a_task_is_an_option(task: str) -> None:
+    result = invoke("train", task, "--help")
+    assert result.exit_code == 0
+    for field in fields(TASKS[task]):
+        assert f"--{field.name.replace('_', '-')}" in result.output
+    assert (TASKS[task].__doc__ or "none") in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +93,7 @@ def test_wrong_arguments(
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("modular_addition", "seeds"):
+    for name in ("training", "seeds"):
         monkeypatch.delitem(sys.modules, f"bayesphase.tasks.{name}", raising=False)
         monkeypatch.delattr(bayesphase.tasks, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)

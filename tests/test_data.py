@@ -13,6 +13,13 @@ from bayesphase.dataset import VARIABLES, validate_metrics
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = {"modular_addition.nc": 8, "modular_addition_80_20.nc": 3}  # and the number of runs
+# and the number of runs and the validation accuracy that is looked for in data/README.md
+OTHERS = {
+    "sparse_parity.nc": (20, 0.9),
+    "digits_cnn_plain.nc": (20, 0.9),
+    "digits_cnn.nc": (5, 0.9),
+    "digits_mlp.nc": (20, 0.97),
+}
 
 
 @cache
@@ -50,7 +57,19 @@ def test_with_30_percent_of_the_pairs_every_run_memorises_long_before_it_groks()
     assert (10 * first(ds, "train_accuracy") < first(ds, "eval_accuracy")).all()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_runs_keep_the_contract_and_the_readme_sums_them_up(name: str) -> None:
+    ds = opened(name)
+    xr.testing.assert_identical(validate_metrics(ds, min_steps=50), ds)
+    assert set(ds.data_vars) == set(VARIABLES)
+    n_runs, accuracy = OTHERS[name]
+    assert list(ds["run"].values) == [f"seed {i}" for i in range(n_runs)]
+    assert not (ds["nonfinite_count"] > 0).any()
+    assert (DATA / name).stat().st_size < 5e6
+    assert summary(name, ds, accuracy) in (DATA / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", [*FILES, *OTHERS])
 def test_metrics_fit_each_other(name: str) -> None:
     ds = opened(name)
     close = {"rtol": 1e-12, "atol": 0}
@@ -61,7 +80,7 @@ def test_metrics_fit_each_other(name: str) -> None:
     assert (
         (ds["spectral_norm"] <= ds["l2_norm"] * (1 + 1e-12)).where(ds["l2_norm"].notnull(), 1).all()
     )
-    # The squared singular values, none of which is below the floor here, sum to the squared norm.
+    # The squared singular values sum to the squared norm: none that is below the floor matters.
     n = [min(map(int, shape.split("x"))) for shape in ds["shape"].values]
     squares = (ds["singular_value_var"] + ds["singular_value_mean"] ** 2) * xr.DataArray(
         n, dims="parameter"
@@ -90,3 +109,19 @@ def table(ds: xr.Dataset) -> list[str]:
             f"| {step[e]} ({epoch[e]}) | {float(ds['eval_accuracy'][i][here][-1]):.4f} |"
         )
     return rows
+
+
+def summary(name: str, ds: xr.Dataset, accuracy: float) -> str:
+    """Make the row of a file in data/README.md."""
+    passed = (ds["eval_accuracy"] > accuracy).values
+    first_step = ds["step"].values[passed.argmax(axis=1)[passed.any(axis=1)]]
+    checkpoints = ds["eval_loss"].notnull().sum("step").values
+    last = np.array([float(run.dropna("step")[-1]) for run in ds["eval_accuracy"]])
+    spread = "–"
+    if len(first_step):
+        spread = f"{first_step.min()} / {int(np.median(first_step))} / {first_step.max()}"
+    return (
+        f"| `{name}` | {ds.sizes['run']} | {checkpoints.min()} to {checkpoints.max()} "
+        f"| {ds.sizes['parameter']} | {accuracy} | {len(first_step)} | {spread} "
+        f"| {last.min():.3f} to {last.max():.3f} |"
+    )

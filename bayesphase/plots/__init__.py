@@ -2,10 +2,10 @@
 
 from bayesphase.plots.boundaries import plot_boundaries
 from bayesphase.plots.checks import plot_predictive_checks
-from bayesphase.plots.forecast import plot_forecast
-from bayesphase.plots.dissimilarity import plot_dissimilarity
 from bayesphase.plots.comparison import plot_comparison
+from bayesphase.plots.dissimilarity import plot_dissimilarity
 from bayesphase.plots.dwell_times import plot_dwell_times
+from bayesphase.plots.forecast import plot_forecast
 from bayesphase.plots.modes import plot_mode_weights, plot_modes
 from bayesphase.plots.overlap import plot_subspace_overlap
 from bayesphase.plots.overview import plot_overview
@@ -20,10 +20,10 @@ from bayesphase.plots.visited import plot_visited_counts
 
 __all__ = [
     "plot_boundaries",
-    "plot_forecast",
-    "plot_dissimilarity",
     "plot_comparison",
+    "plot_dissimilarity",
     "plot_dwell_times",
+    "plot_forecast",
     "plot_mode_weights",
     "plot_modes",
     "plot_overview",

@@ -29,7 +29,7 @@ class Train(Protocol):
         *,
         settings: Any,
         n_examples: int,
-        on_checkpoint: Callable[[int, float], None],
+        on_checkpoint: Callable[[float, float], None],
     ) -> xr.Dataset:
         """Return the metrics of one run, with dims (run, step[, parameter | example])."""
 
@@ -43,7 +43,7 @@ def train_seeds(
     workers: int = 2,
     n_examples: int = 0,
     example_runs: int = 0,
-    on_checkpoint: Callable[[int, int, float], None] | None = None,
+    on_checkpoint: Callable[[int, float, float], None] | None = None,
 ) -> xr.Dataset:
     """Train several seeds in parallel and save their metrics together.
 
@@ -126,17 +126,18 @@ def _start_worker() -> None:
 def _train_one(
     train: Train, seed: int, settings: Any, n_examples: int, file: Path, news: Queue
 ) -> None:
-    ds = train(
-        seed,
-        settings=settings,
-        n_examples=n_examples,
-        on_checkpoint=lambda epoch, accuracy: news.put((seed, epoch, accuracy)),
-    )
+    def tell(epoch: float, accuracy: float) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():  # it was killed: nobody waits for this
+            os._exit(1)
+        news.put((seed, epoch, accuracy))
+
+    ds = train(seed, settings=settings, n_examples=n_examples, on_checkpoint=tell)
     save_metrics(ds, file)
 
 
 def _wait(
-    jobs: list[Future], news: Queue, on_checkpoint: Callable[[int, int, float], None] | None
+    jobs: list[Future], news: Queue, on_checkpoint: Callable[[int, float, float], None] | None
 ) -> None:
     waiting = set(jobs)
     try:

@@ -7,7 +7,11 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    torch = pytest.importorskip("torch")
+    try:
+        import torch
+    except ModuleNotFoundError:  # what needs it is skipped; images and texts do not
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

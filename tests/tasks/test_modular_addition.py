@@ -11,21 +11,20 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
 from bayesphase.dataset import VARIABLES, validate_metrics  # noqa: E402
-from bayesphase.tasks import modular_addition  # noqa: E402
 from bayesphase.tasks.modular_addition import (  # noqa: E402
-    Settings,
     Transformer,
     selection_of,
     split_pairs,
-    train,
 )
+from bayesphase.tasks.settings import ModularAddition  # noqa: E402
+from bayesphase.tasks.training import train  # noqa: E402
 
-TINY = Settings(modulus=7, train_fraction=0.8, epochs=6, every=2, batch_size=16)
+TINY = ModularAddition(modulus=7, train_fraction=0.8, epochs=6, every=2, batch_size=16)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_the_fast_forward_is_that_of_the_whole_transformer(layer_norm: bool) -> None:
-    settings = Settings(layer_norm=layer_norm)
+    settings = ModularAddition(layer_norm=layer_norm)
     network = Transformer(settings, torch.Generator().manual_seed(0)).double()
     a, b = torch.arange(50), torch.arange(50).flip(0) * 2
     x = network.embed(torch.stack([a, b, torch.full_like(a, 113)], 1)) + network.position.weight
@@ -38,7 +37,7 @@ def test_the_fast_forward_is_that_of_the_whole_transformer(layer_norm: bool) -> 
 
 
 def test_initial_weights_have_the_spread_of_the_paper() -> None:
-    network = Transformer(Settings(), torch.Generator().manual_seed(0))
+    network = Transformer(ModularAddition(), torch.Generator().manual_seed(0))
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:
             assert not parameter.any(), name
@@ -48,7 +47,7 @@ def test_initial_weights_have_the_spread_of_the_paper() -> None:
 
 
 def test_what_is_measured_of_it() -> None:
-    selection = selection_of(Transformer(Settings(), torch.Generator()))
+    selection = selection_of(Transformer(ModularAddition(), torch.Generator()))
     assert [(m.kind, m.shape) for m in selection.matrices] == [
         *[(kind, (32, 128)) for kind in ("query", "key", "value") for _ in range(4)],
         ("output", (128, 128)),
@@ -61,7 +60,7 @@ def test_what_is_measured_of_it() -> None:
 
 
 def test_the_split_covers_all_pairs_once() -> None:
-    train_pairs, eval_pairs = split_pairs(Settings())
+    train_pairs, eval_pairs = split_pairs(ModularAddition())
     assert len(train_pairs.a) == 3830
     both = [torch.cat(parts) for parts in zip(train_pairs, eval_pairs, strict=True)]
     assert sorted((113 * both[0] + both[1]).tolist()) == list(range(113**2))
@@ -106,14 +105,14 @@ def test_a_seed_decides_everything_and_examples_nothing() -> None:
 
 
 def test_training_learns_the_training_pairs() -> None:
-    settings = Settings(modulus=7, train_fraction=0.5, epochs=60, every=60, batch_size=8)
+    settings = ModularAddition(modulus=7, train_fraction=0.5, epochs=60, every=60, batch_size=8)
     ds = train(0, settings=settings)
     assert float(ds["train_accuracy"][0, -1]) == 1.0
     assert float(ds["train_loss"][0, -1]) < 0.1 < float(ds["train_loss"][0, 0])
 
 
-def test_it_stops_a_tail_after_it_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(modulus=7, train_fraction=0.5, epochs=60, every=1, batch_size=32)
+def test_it_stops_a_tail_after_it_has_converged() -> None:
+    settings = ModularAddition(modulus=7, train_fraction=0.5, epochs=60, every=1, batch_size=32)
     whole = train(0, settings=settings)
     accuracy = whole["eval_accuracy"].values[0]
     threshold = 0.1
@@ -122,8 +121,7 @@ def test_it_stops_a_tail_after_it_has_converged(monkeypatch: pytest.MonkeyPatch)
     stop = int(np.flatnonzero(rows)[0]) + 4
     assert (np.diff((accuracy[:stop] >= threshold).astype(int)) == -1).any()
     assert stop < 60
-    monkeypatch.setattr(modular_addition, "CONVERGED", threshold)
-    short = train(0, settings=replace(settings, tail=4))
+    short = train(0, settings=replace(settings, tail=4, converged=threshold))
     assert list(short["epoch"].values) == list(range(stop + 1))
     xr.testing.assert_equal(short, whole.isel(step=slice(stop + 1)))
 
@@ -148,7 +146,7 @@ def test_progress_is_told_at_every_checkpoint() -> None:
 )
 def test_settings_that_make_no_sense(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**options)
+        ModularAddition(**options)
 
 
 def test_more_examples_than_there_are() -> None:

@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 from bayesphase import open_metrics  # noqa: E402
 from bayesphase.combine import combine_runs  # noqa: E402
 from bayesphase.dataset import save_metrics  # noqa: E402
-from bayesphase.tasks.modular_addition import Settings, train  # noqa: E402
 from bayesphase.tasks.seeds import train_seeds  # noqa: E402
+from bayesphase.tasks.settings import ModularAddition  # noqa: E402
+from bayesphase.tasks.training import train  # noqa: E402
 
-TINY = Settings(modulus=7, epochs=4, every=2, batch_size=8)
+TINY = ModularAddition(modulus=7, epochs=4, every=2, batch_size=8)
 
 
 def broken(seed: int, **_: object) -> xr.Dataset:
@@ -60,9 +61,9 @@ def test_an_interrupted_training_goes_on_with_the_seeds_that_are_missing(tmp_pat
 
     parts.mkdir()
     save_metrics(marked, parts / "seed-0-examples-0.nc")
-    with pytest.raises(ValueError, match=r"seed-0.* is left from .*epochs\": 4.* \"epochs\": 9"):
+    with pytest.raises(ValueError, match=r"seed-0.* is left from .*epochs\": 4.*\"epochs\": 9"):
         train_seeds(
-            train, path=tmp_path / "m.nc", seeds=[0], settings=Settings(modulus=7, epochs=9)
+            train, path=tmp_path / "m.nc", seeds=[0], settings=ModularAddition(modulus=7, epochs=9)
         )
 
 
