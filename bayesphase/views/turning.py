@@ -98,9 +98,10 @@ def turning_points(
     not what another set of examples or another seed would do.
 
     Components of a mere random walk of many examples are cosines (Hess 2000,
-    doi:10.1103/PhysRevE.62.8438; Antognini & Sohl-Dickstein 2018, arXiv:1806.08805). The arcs that
-    they make have no corners, but where they reverse, two components may have a few; with five or
-    more there are none. `bayesphase.subspace_overlap` says how like cosines the components are.
+    doi:10.1103/PhysRevE.62.8438; Antognini & Sohl-Dickstein 2018, arXiv:1806.08805). Where they
+    reverse, two components may have turning points: 7 of 8 simulated walks of 500 checkpoints and
+    512 examples did, and none by five components. Take as many, and see `cosine_content` of
+    `bayesphase.subspace_overlap`.
 
     Examples
     --------

@@ -61,7 +61,6 @@ def test_it_is_a_matplotlib_style():
     ("styles", "inches"),
     [
         ([], 7.0),
-        (["bayesphase.style"], 7.0),
         (["bayesphase.style", "bayesphase.column"], 3.5),
         ([{"figure.figsize": (5.0, 1.0)}], 5.0),
     ],
