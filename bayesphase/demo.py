@@ -86,9 +86,10 @@ def demo(
         try:
             page = bp.report(fits, output / "report.html", metrics=metrics, random_seed=random_seed)
         except ModuleNotFoundError as error:
-            console.print(f"There is no report: {error}.")
+            console.print(f"There is no report: {error}.", markup=False)
             return written
-    console.print(f"All of it is in one page, to be opened in a browser: {page}")
+    said = f"All of it is in one page, to be opened in a browser: {page}"
+    console.print(said, markup=False, soft_wrap=True)
     return [*written, page]
 
 
