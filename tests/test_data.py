@@ -19,6 +19,7 @@ OTHERS = {
     "digits_cnn_plain.nc": (20, 0.9),
     "digits_cnn.nc": (5, 0.9),
     "digits_mlp.nc": (20, 0.97),
+    "masked_lm.nc": (3, 0.2),
 }
 
 
