@@ -21,6 +21,7 @@ OTHERS = {
     "digits_cnn.nc": (5, 0.9),
     "digits_mlp.nc": (20, 0.97),
     "masked_lm.nc": (3, 0.2),
+    "causal_lm.nc": (2, 0.3),
 }
 
 
