@@ -16,9 +16,12 @@ FILES = {"modular_addition.nc": 8, "modular_addition_80_20.nc": 3}  # and the nu
 # and the number of runs and the validation accuracy that is looked for in data/README.md
 OTHERS = {
     "sparse_parity.nc": (20, 0.9),
+    "modular_addition_layer_norm.nc": (2, 0.9),
     "digits_cnn_plain.nc": (20, 0.9),
     "digits_cnn.nc": (5, 0.9),
     "digits_mlp.nc": (20, 0.97),
+    "masked_lm.nc": (3, 0.2),
+    "causal_lm.nc": (2, 0.3),
 }
 
 
