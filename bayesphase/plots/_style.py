@@ -43,19 +43,25 @@ _WIDTH = 7.0  # inches: two columns of a paper
 _PAPER = Path(__file__).parents[1] / "style.mplstyle"
 
 
-def style() -> AbstractContextManager[None]:
-    """Return a context with the package's settings, those of the matplotlib style.
+@contextmanager
+def style() -> Iterator[None]:
+    """Hold a context with the package's settings, those of the matplotlib style.
 
     The plotting functions use it for the figures they make and leave axes given to them as they
     are. ``matplotlib.pyplot.style.use("bayesphase.style")`` has the same for axes of one's own, and
     embeds fonts where ``savefig`` is called under it.
 
-    Returns
-    -------
-    context manager
-        Restores the settings that held before.
+    These settings, and no others, are put back in the end: while the first figure of a session is
+    made a notebook sets some of its own, without which it shows no later ones.
     """
-    return mpl.style.context([_PAPER, {"figure.figsize": (width(), 3.0)}])
+    settings = mpl.rc_params_from_file(_PAPER, use_default_template=False)
+    settings["figure.figsize"] = (width(), 3.0)
+    before = {name: mpl.rcParams[name] for name in settings}
+    mpl.rcParams.update(settings)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def as_it_is() -> AbstractContextManager[None]:

@@ -118,3 +118,14 @@ def test_a_state_is_held_until_the_next_checkpoint(fit):
 def test_a_run_without_checkpoints_has_no_state(fit):
     path = fit["paths"]["most_likely"].sel(run="c")
     assert _tables.held_states(path * 0 - 1, np.array([0, 5])).tolist() == [-1, -1]
+
+
+def test_what_is_set_while_a_figure_is_made_stays_set():
+    """As by the first figure of a notebook, whose backend then turns interactive."""
+    before = mpl.rcParams["interactive"], mpl.rcParams["font.size"]
+    with _style.style():
+        mpl.rcParams["interactive"] = not before[0]
+        assert mpl.rcParams["font.size"] != before[1]
+    assert mpl.rcParams["interactive"] is not before[0]
+    assert mpl.rcParams["font.size"] == before[1]
+    mpl.rcParams["interactive"] = before[0]
