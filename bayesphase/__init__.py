@@ -44,6 +44,7 @@ _HOME = {
     "checkpoint_log_likelihood": "model.pointwise",
     "run_log_likelihood": "model.pointwise",
     "posterior_predictive": "model.replicate",
+    "decode": "model.transfer",
     "open_fit": "results",
     "save_fit": "results",
     "phase_probabilities": "analysis.phases",

@@ -94,6 +94,21 @@ def log_tails(
 
 def log_predicted_states(spec: Spec, draws: list[dict[str, np.ndarray]]) -> np.ndarray:
     """Log p(z_t = k | y_1..t-1), and what is known of the states up to t (draw, row, state)."""
+    return _predicted(spec, draws)[0]
+
+
+def log_filtered_states(spec: Spec, draws: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """Log p(z_t = k | y_1..t), and what is known of the states up to t (draw, row, state).
+
+    A row depends on nothing that comes after it in its run, to the last bit.
+    """
+    predicted, log_emission = _predicted(spec, draws)
+    joint = predicted + log_emission
+    return joint - _log_sum(joint, axis=-1)[..., None]
+
+
+def _predicted(spec: Spec, draws: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities of predicted states, and log densities of features (draw, row, state)."""
     with np.errstate(divide="ignore"):  # a probability may be 0
         potentials = [spec.transition.log_potentials(named, np) for named in draws]
     emission, rows = spec.emission, spec.rows
@@ -105,13 +120,13 @@ def log_predicted_states(spec: Spec, draws: list[dict[str, np.ndarray]]) -> np.n
     )
     log_transition, log_initial = (np.stack(parts) for parts in zip(*potentials, strict=True))
     ruled_out = np.zeros((len(rows.values), spec.n_states), bool)
-    if spec.known_states is not None:
-        known = spec.transition.known[:, None]
-        ruled_out = (known >= 0) & (known != np.arange(spec.n_states))
+    known = getattr(spec.transition, "known", None)
+    if known is not None:
+        ruled_out = (known[:, None] >= 0) & (known[:, None] != np.arange(spec.n_states))
     log_emission[:, ruled_out] = -np.inf
     predicted = predict(log_emission, log_transition, log_initial, rows.layout)
     predicted[:, ruled_out] = -np.inf
-    return predicted - _log_sum(predicted, axis=-1)[..., None]
+    return predicted - _log_sum(predicted, axis=-1)[..., None], log_emission
 
 
 def predict(

@@ -20,9 +20,11 @@ from bayesphase.model import passes
 from bayesphase.model.by_run import expect_by_run, shifted
 from bayesphase.model.innovations import Data
 
-# tails of the proposal, and pairs of points drawn from it, one on either side of its centre
+# tails of the proposal, and pairs of points drawn from it, one on either side of its centre: for
+# the integral, and to choose one of
 _DF = 10.0
 _PAIRS = 4
+_TO_CHOOSE = 16
 # steps towards the best offset, until none is longer than this share of its standard deviation
 _STEPS, _SHORT = 50, 0.05
 # states are blurred by scales that are so many times as wide, one after the other
@@ -52,6 +54,37 @@ def log_integral(
     near : ndarray (run, feature), optional
         Offsets that are near the best, if such are known.
     """
+    _, logs = _weighted(observed, lines, potentials, offset_scale, rng, near, _PAIRS)
+    return logsumexp(logs, axis=0) - np.log(len(logs))
+
+
+def draw_offsets(
+    observed: Any,
+    lines: Any,
+    potentials: tuple[np.ndarray, np.ndarray],
+    offset_scale: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw the offsets (run, feature) of runs given their features and all other parameters.
+
+    Of the points of the integral one is chosen for each run, with probability in proportion to its
+    weight (sampling importance resampling, Rubin 1988). Arguments as of `log_integral`.
+    """
+    points, logs = _weighted(observed, lines, potentials, offset_scale, rng, None, _TO_CHOOSE)
+    chosen = np.argmax(logs + rng.gumbel(size=logs.shape), axis=0)
+    return points[chosen, np.arange(logs.shape[1])] * observed.series.spread
+
+
+def _weighted(
+    observed: Any,
+    lines: Any,
+    potentials: tuple[np.ndarray, np.ndarray],
+    offset_scale: np.ndarray,
+    rng: np.random.Generator,
+    near: np.ndarray | None,
+    pairs: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (point, run, feature) about the best offsets, and log weights (point, run)."""
     spread = observed.series.spread
     scale = offset_scale / spread
     n_runs, n_features = len(observed.data.layout.lengths), len(spread)
@@ -67,18 +100,17 @@ def log_integral(
         better = ends[1][2] > best
         centre = np.where(better[:, None], ends[1][0], centre)
         precision = np.where(better[:, None], ends[1][1], precision)
-    away = rng.standard_normal((_PAIRS, n_runs, n_features))
-    away /= np.sqrt(rng.chisquare(_DF, (_PAIRS, n_runs, 1)) / _DF)
+    away = rng.standard_normal((pairs, n_runs, n_features))
+    away /= np.sqrt(rng.chisquare(_DF, (pairs, n_runs, 1)) / _DF)
     log_proposal = _log_student(np.sum(away**2, axis=2), n_features)
     log_proposal = log_proposal + 0.5 * np.sum(np.log(precision), axis=1)
-    logs = np.empty((2, _PAIRS, n_runs))
-    for side, sign in enumerate((1.0, -1.0)):
-        for pair, direction in enumerate(away):
-            offset = centre + sign * direction / np.sqrt(precision)
-            prior = -0.5 * (offset / scale) ** 2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi)
-            data = shifted(observed.data, offset, observed.run_of)
-            logs[side, pair] = log_likelihood(data, lines, potentials) + prior.sum(axis=1)
-    return logsumexp(logs - log_proposal, axis=(0, 1)) - np.log(2.0 * _PAIRS)
+    points = centre + np.concatenate([away, -away]) / np.sqrt(precision)
+    logs = np.empty((2 * pairs, n_runs))
+    for point, offset in enumerate(points):
+        prior = -0.5 * (offset / scale) ** 2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi)
+        data = shifted(observed.data, offset, observed.run_of)
+        logs[point] = log_likelihood(data, lines, potentials) + prior.sum(axis=1)
+    return points, logs - np.tile(log_proposal, (2, 1))
 
 
 def _climb(

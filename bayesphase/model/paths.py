@@ -53,6 +53,48 @@ def draw_paths(
         str(name): variable.values.reshape(n_draws, *variable.shape[2:])
         for name, variable in posterior.transpose("chain", "draw", ...).items()
     }
+    states, log_likelihood = sample_states(spec, flat, seed=seed, cores=cores)
+    free = spec.transition.exchangeable(spec.n_states)
+    order, ambiguity = permutations(states, spec.n_states, spec.rows.layout.starts, free=free)
+    flat = _renumber(spec, flat, order)
+    return Paths(
+        posterior.assign(
+            {
+                name: (
+                    ("chain", "draw", *dims),
+                    flat[name].reshape(*chain_draw, *flat[name].shape[1:]),
+                    posterior[name].attrs,
+                )
+                for name, dims in spec.variables.items()
+            }
+        ),
+        rename(states, order).reshape(*chain_draw, -1),
+        log_likelihood.reshape(*chain_draw, -1),
+        ambiguity.reshape(chain_draw),
+        most_likely(spec, flat),
+    )
+
+
+def sample_states(
+    spec: Spec, flat: Mapping[str, np.ndarray], *, seed: np.random.SeedSequence, cores: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a path from p(z | y, parameters) for each draw of the parameters.
+
+    Parameters
+    ----------
+    spec : Spec
+    flat : mapping
+        The model's variables by name (draw, ...).
+    seed : SeedSequence
+    cores : int or None
+
+    Returns
+    -------
+    states : int8 ndarray (draw, row)
+    log_likelihood : ndarray (draw, run)
+        Nats; offsets of runs are integrated over their prior.
+    """
+    n_draws = len(next(iter(flat.values())))
     # a seed per draw: what is drawn does not depend on how draws are shared out over threads
     seeds = seed.spawn(n_draws)
     rows, observed = spec.rows, spec.emission.observe(spec.rows)
@@ -72,25 +114,7 @@ def draw_paths(
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         list(pool.map(one, range(n_draws)))
     log_likelihood -= np.add.reduceat(observed.unit, rows.layout.starts)
-    free = spec.transition.exchangeable(spec.n_states)
-    order, ambiguity = permutations(states, spec.n_states, rows.layout.starts, free=free)
-    flat = _renumber(spec, flat, order)
-    return Paths(
-        posterior.assign(
-            {
-                name: (
-                    ("chain", "draw", *dims),
-                    flat[name].reshape(*chain_draw, *flat[name].shape[1:]),
-                    posterior[name].attrs,
-                )
-                for name, dims in spec.variables.items()
-            }
-        ),
-        rename(states, order).reshape(*chain_draw, -1),
-        log_likelihood.reshape(*chain_draw, -1),
-        ambiguity.reshape(chain_draw),
-        _most_likely(spec, observed, flat),
-    )
+    return states, log_likelihood
 
 
 def _renumber(
@@ -117,13 +141,13 @@ def at_parameters(
     return emission.at(parameters, observed), emission.lines(parameters, observed), potentials
 
 
-def _most_likely(spec: Spec, observed: Observed, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+def most_likely(spec: Spec, flat: Mapping[str, np.ndarray]) -> np.ndarray:
     """Path (row) that maximises the posterior mean of log p(y, z | parameters).
 
     The mean of the log-potentials over (at most 400, evenly spread) draws goes into Viterbi's
     recursion, whose objective is linear in them.
     """
-    n_draws = len(next(iter(flat.values())))
+    n_draws, observed = len(next(iter(flat.values()))), spec.emission.observe(spec.rows)
     chosen = np.unique(np.linspace(0, n_draws - 1, _MEAN_DRAWS).astype(int))
     sums: list[Any] = [0.0, 0.0, 0.0]
     for draw in chosen:

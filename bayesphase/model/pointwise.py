@@ -118,7 +118,7 @@ def run_log_likelihood(
     if cores is not None:
         check_count("cores", cores, least=1)
     spec = recorded(fit)
-    features = _with_the_features_of(fit, features)
+    features = with_the_features_of(fit, features)
     rows = rows_of(features, units_of=spec.rows)
     densities = likelihood_of_rows(spec, rows, flat_posterior(fit), cores=cores)
     return xr.DataArray(
@@ -213,7 +213,7 @@ def likelihood_of_stretches(
     return densities
 
 
-def _with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
+def with_the_features_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
     """Put features into the order of the fit's; `rows_of` finds what else is wrong with them."""
     known = fit["observed_data"]["features"].indexes["feature"]
     if not isinstance(features, xr.DataArray) or "feature" not in features.indexes:

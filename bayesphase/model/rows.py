@@ -52,7 +52,7 @@ class Rows(NamedTuple):
         return out
 
 
-def rows_of(features: xr.DataArray, *, units_of: Rows | None = None) -> Rows:
+def rows_of(features: xr.DataArray, *, units_of: Rows | None = None, least: int = 2) -> Rows:
     """Lay features out as rows.
 
     Parameters
@@ -60,8 +60,10 @@ def rows_of(features: xr.DataArray, *, units_of: Rows | None = None) -> Rows:
     features : DataArray (run, step, feature)
         As `bayesphase.features` returns them; NaN where missing.
     units_of : Rows, optional
-        Rows of the same features whose unit of time is taken: these are other runs, and a feature
-        may have no value here.
+        Rows of the same features whose unit of time, location and spread are taken: these are
+        other runs, and a feature may have no value here.
+    least : int
+        Checkpoints that a run must have.
 
     Raises
     ------
@@ -69,9 +71,9 @@ def rows_of(features: xr.DataArray, *, units_of: Rows | None = None) -> Rows:
         If `features` is no DataArray or does not hold numbers.
     ValueError
         If dims are missing, steps are not increasing, a value is infinite, a feature has no value,
-        or a run has fewer than two checkpoints.
+        or a run has too few checkpoints.
     """
-    features = check_features(features, may_lack_features=units_of is not None)
+    features = check_features(features, may_lack_features=units_of is not None, least=least)
     values = features.transpose("run", "step", "feature").values.astype(np.float64)
     run, step = np.nonzero(~np.isnan(values).all(axis=2))
     flat = values[run, step]
@@ -79,10 +81,13 @@ def rows_of(features: xr.DataArray, *, units_of: Rows | None = None) -> Rows:
     flat = np.where(observed, flat, 0.0)
     time = features["step"].values[step].astype(np.float64)
     layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
-    # of the whole grid, so that a choice of runs has the same
-    unit = np.median(np.diff(features["step"].values)) if units_of is None else units_of.step_unit
-    spreads = location_and_spread(flat, observed)
-    return Rows(flat, observed, run, step, time, float(unit), layout, *spreads)
+    if units_of is not None:
+        units = units_of.step_unit, units_of.location, units_of.spread
+    else:  # of the whole grid, so that a choice of runs has the same
+        unit = float(np.median(np.diff(features["step"].values)))
+        units = unit, *location_and_spread(flat, observed)
+    step_unit, location, spread = units
+    return Rows(flat, observed, run, step, time, step_unit, layout, location, spread)
 
 
 def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +99,9 @@ def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.nd
     return location, np.where(spread > 1e-12 * np.abs(location), spread, 1.0)
 
 
-def check_features(features: xr.DataArray, *, may_lack_features: bool = False) -> xr.DataArray:
+def check_features(
+    features: xr.DataArray, *, may_lack_features: bool = False, least: int = 2
+) -> xr.DataArray:
     """Return `features` if a model can be fitted to them; see `rows_of` for what is raised."""
     if not isinstance(features, xr.DataArray):
         raise TypeError(
@@ -105,7 +112,7 @@ def check_features(features: xr.DataArray, *, may_lack_features: bool = False) -
         raise TypeError(f"features must hold real numbers, got dtype {features.dtype}")
     _check_labels(features)
     _check_steps(features)
-    _check_values(features.transpose("run", "step", "feature"), may_lack_features)
+    _check_values(features.transpose("run", "step", "feature"), may_lack_features, least)
     return features
 
 
@@ -126,7 +133,7 @@ def _check_labels(features: xr.DataArray) -> None:
             raise ValueError(f"features has {dim} labels that occur twice: {repeated}")
 
 
-def _check_values(features: xr.DataArray, may_lack_features: bool) -> None:
+def _check_values(features: xr.DataArray, may_lack_features: bool, least: int) -> None:
     runs, steps, names = (features[dim].values.tolist() for dim in ("run", "step", "feature"))
     infinite = np.argwhere(np.isinf(features.values))
     if infinite.size:
@@ -139,10 +146,10 @@ def _check_values(features: xr.DataArray, may_lack_features: bool) -> None:
     for d in np.flatnonzero(~present.any(axis=(0, 1)) & (not may_lack_features)):
         raise ValueError(f"feature {names[d]!r} is NaN everywhere; leave it out")
     checkpoints = present.any(axis=2).sum(axis=1)
-    for r in np.flatnonzero(checkpoints < 2):
+    for r in np.flatnonzero(checkpoints < least):
+        needed = "a sequence needs at least 2" if least == 2 else f"at least {least} is needed"
         raise ValueError(
-            f"run {runs[r]!r} has {checkpoints[r]} checkpoint(s) with a feature, but a sequence "
-            f"needs at least 2"
+            f"run {runs[r]!r} has {checkpoints[r]} checkpoint(s) with a feature, but {needed}"
         )
 
 

@@ -59,12 +59,16 @@ def specify(
     transition: str | Transition,
     priors: Mapping[str, Prior] | None,
     known_states: xr.DataArray | None = None,
+    step_unit: float | None = None,
 ) -> Spec:
     """Check everything that defines a model and fill in the default priors.
 
-    Arguments and what is raised as in `bayesphase.build_model`.
+    Arguments and what is raised as in `bayesphase.build_model`. `step_unit` is the unit of time,
+    in optimiser steps, where it is not that of these data.
     """
     rows = rows_of(features)
+    if step_unit is not None:
+        rows = rows._replace(step_unit=float(step_unit))
     n_states = check_n_states(n_states, rows)
     emission = _resolve("emission", emission, EMISSIONS)
     structure: Transition = _resolve("transition", transition, TRANSITIONS)
@@ -123,6 +127,7 @@ def recorded(fit: xr.DataTree) -> Spec:
         transition=_named("transition", attrs, TRANSITIONS),
         priors={name: Prior.parse(text) for name, text in attrs.get("priors", {}).items()},
         known_states=data.get("known_states"),
+        step_unit=attrs.get("step_unit"),  # of decoded runs it is that of the fit
     )
 
 

@@ -340,6 +340,8 @@ def by_gap(rows: Rows) -> tuple[np.ndarray, float, Rows]:
     """
     follows = np.ones(len(rows.gap), bool)
     follows[rows.layout.starts] = False
+    if not follows.any():  # nothing but single checkpoints
+        return np.array([rows.step_unit]), rows.step_unit, rows
     median = float(np.median(rows.gap[follows]))
     _, example, which = np.unique(
         np.round(rows.gap[follows] / median, 9), return_index=True, return_inverse=True

@@ -50,6 +50,29 @@ def as_tree(
 
     `numbers` are those of the `modes`, see `number_modes`.
     """
+    restarts = xr.Dataset(
+        {
+            "log_density": (
+                "restart",
+                [mode.log_density for mode in modes],
+                {"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
+            ),
+            "mode": ("restart", numbers, {"long_name": "number of the mode", "units": "1"}),
+        },
+        coords={"restart": np.arange(len(modes))},
+    )
+    return xr.DataTree.from_dict(
+        {
+            "posterior": paths.posterior,
+            "sample_stats": _tidy_stats(stats, paths.ambiguity),
+            "restarts": restarts,
+            **groups_of_data(features, spec, paths),
+        }
+    )
+
+
+def groups_of_data(features: xr.DataArray, spec: Spec, paths: Paths) -> dict[str, xr.Dataset]:
+    """Make the groups of a fit that are about its runs: paths, likelihoods, residuals, data."""
     features = features.transpose("run", "step", "feature").rename("features")
     grid = (features.sizes["run"], features.sizes["step"])
     along = {name: c for name, c in features.coords.items() if "feature" not in c.dims}
@@ -75,28 +98,12 @@ def as_tree(
         coords={**chain_draw, "run": features["run"]},
         attrs={"long_name": "log-likelihood of the whole run", "units": "nats"},
     )
-    restarts = xr.Dataset(
-        {
-            "log_density": (
-                "restart",
-                [mode.log_density for mode in modes],
-                {"long_name": "log posterior density of a mode, up to a constant", "units": "nats"},
-            ),
-            "mode": ("restart", numbers, {"long_name": "number of the mode", "units": "1"}),
-        },
-        coords={"restart": np.arange(len(modes))},
-    )
-    return xr.DataTree.from_dict(
-        {
-            "posterior": paths.posterior,
-            "paths": path_dataset,
-            "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
-            "sample_stats": _tidy_stats(stats, paths.ambiguity),
-            "restarts": restarts,
-            "residuals": _residuals(features, spec, paths).to_dataset(name="standardized"),
-            "observed_data": _observed(features, spec),
-        }
-    )
+    return {
+        "paths": path_dataset,
+        "log_likelihood": log_likelihood.to_dataset(name="run_log_likelihood"),
+        "residuals": _residuals(features, spec, paths).to_dataset(name="standardized"),
+        "observed_data": _observed(features, spec),
+    }
 
 
 def _residuals(features: xr.DataArray, spec: Spec, paths: Paths) -> xr.DataArray:
