@@ -55,6 +55,9 @@ _HOME = {
     "visited_states": "analysis.phases",
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
+    "forecast": "analysis.forecast",
+    "forecast_intervals": "analysis.forecast",
+    "forecast_scores": "analysis.forecast_scores",
     "diagnose": "analysis.diagnostics",
     "pseudo_residuals": "analysis.pseudo_residuals",
     "predictive_checks": "analysis.checks",
@@ -75,6 +78,7 @@ _HOME = {
     "plot_pseudo_residuals": "plots",
     "plot_predictive_checks": "plots",
     "plot_visited_counts": "plots",
+    "plot_forecast": "plots",
 }
 
 # Classes that are made from one of another library, which need not be there: not in `__all__`.

@@ -9,7 +9,9 @@ from bayesphase.model import offsets
 from bayesphase.model.checks import check_seed
 from bayesphase.model.decoding import sample_paths
 from bayesphase.model.emissions import QuadraticDrift
+from bayesphase.model.family import Emission
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
+from bayesphase.model.rows import Rows
 from bayesphase.model.simulate import draw_states
 from bayesphase.model.spec import Spec, recorded
 
@@ -96,7 +98,9 @@ def realisations(
         path = paths[chain, draw, rows.run, rows.step]
         observed = _on_the_grid(spec, features, path, rows.values, named)
         states, values = draw_rows(spec, named, np.random.default_rng(seeds[at]))
-        replicated = _on_the_grid(spec, features, states, _stopped(spec, values), named)
+        replicated = _on_the_grid(
+            spec, features, states, stopped(spec.emission, rows, values), named
+        )
         yield observed.assign_coords(labels), replicated.assign_coords(labels)
 
 
@@ -119,11 +123,11 @@ def draw_rows(
     return states, drawn + offsets.of_rows(parameters, rows) * rows.observed
 
 
-def _stopped(spec: Spec, values: np.ndarray) -> np.ndarray:
+def stopped(emission: Emission, rows: Rows, values: np.ndarray) -> np.ndarray:
     """Make features infinite from where they ran away, before rounding has spoilt their changes."""
-    if not isinstance(spec.emission, QuadraticDrift):
+    if not isinstance(emission, QuadraticDrift):
         return values
-    rows, out = spec.rows, values.copy()
+    out = values.copy()
     away = rows.observed & ~(np.abs(values - rows.location) <= _FARTHEST * rows.spread)
     for start, length in zip(rows.layout.starts, rows.layout.lengths, strict=True):
         run = slice(start, start + length)

@@ -2,6 +2,7 @@
 
 from bayesphase.plots.boundaries import plot_boundaries
 from bayesphase.plots.checks import plot_predictive_checks
+from bayesphase.plots.forecast import plot_forecast
 from bayesphase.plots.pca import plot_pca
 from bayesphase.plots.phases import plot_phases
 from bayesphase.plots.probabilities import plot_phase_probabilities
@@ -11,6 +12,7 @@ from bayesphase.plots.visited import plot_visited_counts
 
 __all__ = [
     "plot_boundaries",
+    "plot_forecast",
     "plot_pca",
     "plot_phase_probabilities",
     "plot_phases",

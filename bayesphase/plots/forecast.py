@@ -1,0 +1,235 @@
+"""Where a run that is still training is going: its metric, its phases and its convergence."""
+
+import warnings
+
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from bayesphase.analysis.forecast import forecast_intervals
+from bayesphase.plots import _curves, _style, _tables
+
+_ROW = 1.5  # of its text that a row of intervals is high
+_BAND, _INNER = "#c9c9c9", "#8f8f8f"  # of the 90% and the 50% interval
+_MARGIN = 0.02  # of the steps that are drawn
+
+
+def plot_forecast(
+    table: xr.Dataset,
+    *,
+    metric: str | None = None,
+    history: xr.DataArray | xr.Dataset | None = None,
+    run: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a forecast: a metric as a fan, and above it when phases and convergence are to come.
+
+    The line up to now is what was recorded, the one from there on the median of the forecast, in
+    the middle of its 50% and 90% intervals. Behind them stand the probabilities of the phases to
+    come, stacked up to 1. Above are the step of convergence and of the first entry into each phase
+    that is still to come: median, 50% (thick) and 90% intervals.
+
+    Parameters
+    ----------
+    table : Dataset
+        What `bayesphase.forecast` returns.
+    metric : str, optional
+        A metric of the forecast or one of its features; by default the one that convergence is told
+        by, or else the first feature.
+    history : DataArray or Dataset, optional
+        Dims (run, step): the metric as recorded, or a Dataset that has it; what comes after now is
+        not drawn.
+    run : str, optional
+        By default the first.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    TypeError
+        If `table` is no forecast.
+    ValueError
+        If there is no such metric or run.
+    """
+    intervals = forecast_intervals(table, ci_prob=(0.5, 0.9))
+    name = _tables.choose("run", None if run is None else [run], table["run"])[0]
+    label, fan = _fan(table, intervals, metric)
+    fan, one = fan.sel(run=name), intervals.sel(run=name)
+    recorded = _recorded(history, label, name, float(one["now"]))
+    rows = _rows(one)
+    with _style.drawing_on(ax, height=2.9) as drawn:
+        _draw_phases(drawn, one)
+        _draw_fan(drawn, fan, recorded, float(one["now"]))
+        _limit(drawn, one, recorded, rows)
+        drawn.set_ylabel(label.replace("_", " "))
+        _style.settle(drawn)
+        top = _draw_times(drawn, one, rows)
+        handles = _handles(one, has_history=recorded is not None)
+        _style.legend_above(drawn, handles, points=top)
+    return drawn
+
+
+def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[str, xr.DataArray]:
+    """Return what is drawn, dims (quantile, run, ahead), and its name."""
+    metrics = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
+    features = intervals["feature"].values.tolist()
+    if metric is None:
+        told_by = table.attrs.get("converged", "").split()[:1]
+        metric = told_by[0] if told_by and told_by[0] in metrics else features[0]
+    if metric in metrics:
+        return metric, intervals[metric]
+    if metric in features:
+        return metric, intervals["features"].sel(feature=metric)
+    raise ValueError(
+        f"there is no metric {metric!r} in the forecast; it has the metrics {metrics} and the "
+        f"features {features}"
+    )
+
+
+def _recorded(
+    history: xr.DataArray | xr.Dataset | None, label: str, run: str, now: float
+) -> xr.DataArray | None:
+    if history is None:
+        return None
+    if isinstance(history, xr.Dataset):
+        if label not in history:
+            raise ValueError(f"history has no {label!r}, only {list(history)}")
+        history = history[label]
+    if not isinstance(history, xr.DataArray):
+        raise TypeError(f"history must be a DataArray or a Dataset, got {type(history).__name__}")
+    if "feature" in history.dims:
+        history = history.sel(feature=label)
+    _tables.require_dims(history, ("run", "step"), name="history")
+    _tables.choose("run", [run], history["run"])
+    past = history.sel(run=run)
+    return past.sel(step=past["step"] <= now).dropna("step")
+
+
+def _rows(one: xr.Dataset) -> list[tuple[str, int | None, np.ndarray]]:
+    """Return label, phase and quantiles of what is to come, convergence first."""
+    now, found = float(one["now"]), []
+    if "converged_step" in one:
+        found.append(("converged", None, one["converged_step"].values))
+    for state in one["state"].values.tolist():
+        found.append((f"phase {state}", state, one["entry_step"].sel(state=state).values))
+    # what lies in the past in all of the samples is no forecast
+    return [row for row in found if row[2][-1] > now]
+
+
+def _limit(
+    ax: Axes,
+    one: xr.Dataset,
+    recorded: xr.DataArray | None,
+    rows: list[tuple[str, int | None, np.ndarray]],
+) -> None:
+    """Draw the steps from the first recorded one as far as is forecast."""
+    now = float(one["now"])
+    first = now if recorded is None or not recorded.size else float(recorded["step"][0])
+    last = now + float(one["ahead"][-1])
+    # as far as there is something to see: the intervals, if they end before the fan does
+    ends = [row[2][-1] for row in rows if np.isfinite(row[2][-1])]
+    if ends and max(ends) < last:
+        last = max(ends)
+    _style.scale_steps(ax, np.array([first, last]), "linear")
+    margin = _MARGIN * (last - first)
+    ax.set_xlim(first - margin, last + margin)
+
+
+def _draw_phases(ax: Axes, one: xr.Dataset) -> None:
+    steps = np.append(float(one["now"]), float(one["now"]) + one["ahead"].values)
+    share = one["state_probability"].transpose("state", "ahead").values
+    tops = np.hstack([share[:, :1], share]).cumsum(axis=0)
+    lows = np.vstack([np.zeros_like(tops[:1]), tops[:-1]])
+    colors = _style.phase_colors(one["state"].values).values()
+    for low, top, color in zip(lows, tops, colors, strict=True):
+        ax.fill_between(
+            steps,
+            low,
+            top,
+            transform=ax.get_xaxis_transform(),
+            facecolor=color,
+            alpha=0.2,
+            linewidth=0,
+            zorder=0,
+        )
+
+
+def _draw_fan(ax: Axes, fan: xr.DataArray, recorded: xr.DataArray | None, now: float) -> None:
+    steps = now + fan["ahead"].values
+    values = fan.transpose("quantile", "ahead").values
+    if recorded is not None and recorded.size:
+        ax.plot(recorded["step"].values, recorded.values, color=_style.INK, zorder=4)
+        # from where the run is now
+        steps = np.append(now, steps)
+        values = np.column_stack([np.full(len(values), float(recorded[-1])), values])
+    finite = np.where(np.isfinite(values), values, np.nan)
+    ax.fill_between(steps, finite[0], finite[-1], color=_BAND, alpha=0.75, linewidth=0, zorder=1)
+    ax.fill_between(steps, finite[1], finite[-2], color=_INNER, alpha=0.75, linewidth=0, zorder=2)
+    ax.plot(steps, finite[2], color=_style.INK, linestyle=(0, (4, 1.5)), zorder=4)
+    ax.axvline(now, color=_style.INK, linewidth=0.8, zorder=3)
+    seen = finite if recorded is None else np.append(finite.ravel(), recorded.values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN
+        curves = xr.DataArray(seen.ravel())
+    if _curves.span_decades(curves):
+        ax.set_yscale("log")
+
+
+def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.ndarray]]) -> float:
+    """Draw intervals above the axes; return how many points above them there is room again."""
+    size = 0.85 * _style.font_points("xtick.labelsize")
+    place = _style.above(ax, x=ax.transData)
+    colors = _style.phase_colors(one["state"].values)
+    left, right = ax.get_xlim()
+    for row, (label, state, quantiles) in enumerate(reversed(rows)):
+        height = (0.9 + _ROW * row) * size
+        color = _style.INK if state is None else colors[state]
+        low, lower, middle, upper, high = np.clip(quantiles, left, right)
+        line = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
+        ax.plot([low, high], 2 * [height], linewidth=1.0, **line)
+        ax.plot([lower, upper], 2 * [height], linewidth=3.0, **line)
+        beyond = quantiles[-1] > right
+        ax.plot([high], [height], marker=">" if beyond else "|", markersize=4, **line)
+        ax.plot([low], [height], marker="|", markersize=4, **line)
+        if quantiles[2] <= right:
+            ax.plot(
+                [middle],
+                [height],
+                marker="*" if state is None else _style.phase_marker(state),
+                markersize=7 if state is None else 4.5,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                **line,
+            )
+        numbers = [_number(step) for step in (quantiles[2], quantiles[0], quantiles[-1])]
+        text = "{}: {} [{}, {}]".format(label, *numbers)
+        on_left = _style.along(ax, np.array([low]))[0] > _style.text_points(text, size)[0] + 8
+        ax.annotate(
+            text,
+            (low if on_left else high, height),
+            xycoords=place,
+            xytext=(-5 if on_left else 7, 0),
+            textcoords="offset points",
+            ha="right" if on_left else "left",
+            va="center_baseline",
+            size=size,
+            annotation_clip=False,
+        )
+    return (0.9 + _ROW * len(rows)) * size
+
+
+def _number(step: float) -> str:
+    return f"{step:,.0f}" if np.isfinite(step) else "∞"
+
+
+def _handles(one: xr.Dataset, *, has_history: bool) -> list[Artist]:
+    lines = [Line2D([], [], color=_style.INK, label="recorded")] if has_history else []
+    to_come = Line2D([], [], color=_style.INK, linestyle=(0, (4, 1.5)), label="median")
+    bands = [Patch(facecolor=_INNER, label="50%"), Patch(facecolor=_BAND, label="90%")]
+    return [*lines, to_come, *bands, *_style.phase_patches(one["state"].values, alpha=0.35)]
