@@ -142,7 +142,7 @@ class Scored:
     def _metric(
         self, name: str, now: float, h: float, table: xr.Dataset, trend: _baselines.Trend
     ) -> np.ndarray:
-        """Score and rank (2, method) of a metric's value some steps from now."""
+        """Score and rank (2, forecaster) of a metric's value some steps from now."""
         out = np.full((2, len(OF_METRICS)), np.nan)
         here = now + h
         if here not in self._own.indexes["step"] or name not in table:
@@ -165,8 +165,8 @@ class Scored:
     def _table(
         self, of_times: np.ndarray, of_metrics: np.ndarray, shares: np.ndarray, names: list[str]
     ) -> xr.Dataset:
-        by_event = ("event", "method", "seen")
-        by_metric = ("metric", "ahead", "metric_method", "seen")
+        by_event = ("event", "forecaster", "seen")
+        by_metric = ("metric", "ahead", "metric_forecaster", "seen")
         low, high = (f"{tail:.0%}" for tail in _TAILS)
         columns = {
             "crps": (by_event, of_times[0], "score of the forecast time", STEP_UNITS),
@@ -185,10 +185,10 @@ class Scored:
             },
             coords={
                 "event": list(self._events),
-                "method": list(METHODS),
+                "forecaster": list(METHODS),
                 "metric": names,
-                "metric_method": list(OF_METRICS),
-                "ahead": ("ahead", range(len(_AHEAD)), {"long_name": "see `steps_ahead`"}),
+                "metric_forecaster": list(OF_METRICS),
+                "ahead": ("ahead", list(_AHEAD), {"long_name": "share of the typical time"}),
                 "seen": ("seen", shares, {"long_name": "share seen of the way", "units": "1"}),
             },
         ).assign(

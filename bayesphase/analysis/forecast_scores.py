@@ -52,23 +52,24 @@ def forecast_scores(
     Returns
     -------
     Dataset
-        - ``crps`` (event, method, run, seen), optimiser steps, `event` being "converged" and the
-          entries into phases, "phase 1" and so on; the smaller, the better. NaN once it has
+        - ``crps`` (event, forecaster, run, seen), optimiser steps, `event` being "converged" and
+          the entries into phases, "phase 1" and so on; the smaller, the better. NaN once it has
           happened;
-        - ``rank`` (event, method, run, seen): the share of samples before what happened. It is in
-          the central half in half of all cases, if intervals cover as they say;
+        - ``rank`` (event, forecaster, run, seen): the share of samples before what happened. It is
+          in the central half in half of all cases, if intervals cover as they say;
         - ``median``, ``lower`` and ``upper`` of the time, the latter of the 90% interval;
         - ``step`` (event, run) at which it happened;
-        - ``saved`` (tolerance, method, run): the share of the steps up to convergence that need not
-          have been run to know the step of convergence up to a share of it, the `tolerance`: from
-          there on the median always was as near. 0 if it never was;
-        - ``stopped`` (tolerance, method, run): the share that is saved if one stops as soon as the
-          interval is not wider than the tolerance, to either side, as a share of its median, and
-          ``stopped_off``, how far off the median then was, as a share of the true step;
-        - ``metric_crps`` and ``metric_rank`` (metric, ahead, metric_method, run, seen): of the
-          metrics' values some steps ahead, in logarithms where all are positive.
+        - ``saved`` (tolerance, forecaster, run): the share of the steps up to convergence that need
+          not have been run to know the step of convergence up to a share of it, the `tolerance`:
+          from there on the median always was as near. 0 if it never was;
+        - ``stopped`` (tolerance, forecaster, run): the share that is saved if one stops as soon as
+          the interval is not wider than the tolerance, to either side, as a share of its median,
+          and ``stopped_off``, how far off the median then was, as a share of the true step;
+        - ``metric_crps`` and ``metric_rank`` (metric, ahead, metric_forecaster, run, seen): of the
+          metrics' values some steps ahead, in logarithms where all are positive: `ahead` as a share
+          of the median time to convergence of the others, which is ``steps_ahead`` (ahead, run).
 
-        Methods are: the `forecast`; the entries of paths simulated from the model, whose dwell
+        Forecasters are: the `forecast`; the entries of paths simulated from the model, whose dwell
         times are "geometric"; when it happened in other runs ("empirical"), of those in which it
         happens later than now, or their "mean"; a "constant_hazard" learned from them; the
         metric's own trend, "extrapolated" as a logistic curve of log time if it is a share, a power
@@ -118,7 +119,7 @@ def forecast_scores(
             )
         one = Scored(fitted, raw.sel(run=[run]), metrics, criterion, converged, draws)
         scored.append(one.scores(shares, random_seed=int(for_forecast)))
-    table = xr.concat(scored, "run", join="outer").assign_coords(run=runs)
+    table = xr.concat(scored, "run", data_vars="all", join="outer").assign_coords(run=runs)
     return _with_savings(table).assign_attrs(converged=converged, n_samples=draws)
 
 
@@ -166,7 +167,7 @@ def _with_savings(table: xr.Dataset) -> xr.Dataset:
         "stopped": (stopped.fillna(0.0), "share of the steps that stopping at the width saves"),
         "stopped_off": (stopped_off, "how far the median was off then, as a share of the step"),
     }
-    order = ("tolerance", "method", "run")
+    order = ("tolerance", "forecaster", "run")
     return table.assign(
         {
             name: values.where(happened)
