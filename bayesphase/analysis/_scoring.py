@@ -5,7 +5,7 @@ import xarray as xr
 
 from bayesphase.analysis import _baselines
 from bayesphase.analysis._paths import STEP_UNITS
-from bayesphase.analysis.forecast import Criterion, entries, first_reached, forecast
+from bayesphase.analysis.forecast import Criterion, Finished, entries, first_reached, forecast_from
 
 METHODS = ("forecast", "geometric", "empirical", "mean", "constant_hazard", "extrapolated")
 OF_METRICS = ("forecast", "last", "empirical", "extrapolated")
@@ -46,30 +46,27 @@ class Scored:
     ) -> None:
         from bayesphase.model.transfer import decode
 
-        self._fit, self._features, self._draws = fit, features, draws
+        self._finished, self._features, self._draws = Finished(fit), features, draws
         self._criterion, self._converged = criterion, converged
-        others = fit["observed_data"].to_dataset()["features"]
+        others = self._finished
         used = [str(n) for n, v in metrics.items() if set(v.dims) == {"run", "step"}]
         metrics = metrics[used].transpose("run", "step")
         self._metrics = metrics
-        self._known = metrics.sel(run=others["run"].values)
+        self._known = metrics.sel(run=others.runs)
         self._own = metrics.sel(run=features["run"].values[0])
-        present = others.notnull().any("feature").transpose("run", "step").values
-        self._last = others["step"].values[-1 - present[:, ::-1].argmax(axis=1)].astype(float)
         event = first_reached(self._known, criterion)
         own = float(first_reached(metrics.sel(run=features["run"].values), criterion)[0])
-        entry = entries(fit)
         of_phases = entries(decode(fit, features, draws=draws, random_seed=0))[0]
         self._events = {"converged": (event, own)} | {
-            f"phase {k}": (entry[:, k], float(of_phases[k])) for k in range(1, len(of_phases))
+            f"phase {k}": (others.entries[:, k], float(of_phases[k]))
+            for k in range(1, len(of_phases))
         }
         seen = features.notnull().any("feature").squeeze("run").values
         self._steps = features["step"].values[seen].astype(float)
         self._end = own if np.isfinite(own) else self._steps[-1]
-        self._most = 2.0 * max(self._steps[-1], self._last.max())
-        gap = float(np.median(np.diff(others["step"].values)))
-        typical = np.nanmedian(event) if np.isfinite(event).any() else self._last.max()
-        self.ahead = np.round(np.array(_AHEAD) * typical / gap) * gap
+        self._most = 2.0 * max(self._steps[-1], others.last.max())
+        typical = np.nanmedian(event) if np.isfinite(event).any() else others.last.max()
+        self.ahead = np.round(np.array(_AHEAD) * typical / others.gap) * others.gap
 
     def scores(self, shares: np.ndarray, *, random_seed: int) -> xr.Dataset:
         """Score forecasts at `shares` of the run's way; a table without the dim run."""
@@ -80,8 +77,8 @@ class Scored:
         for at, share in enumerate(shares):
             goal = self._steps[0] + share * (self._end - self._steps[0])
             now = self._steps[self._steps <= goal][-1]
-            table = forecast(
-                self._fit,
+            table = forecast_from(
+                self._finished,
                 self._features,
                 metrics=self._metrics,
                 converged=self._converged,
@@ -120,7 +117,7 @@ class Scored:
             geometric,
             _baselines.later_ones(happened, now),
             _baselines.mean(happened, now),
-            _baselines.constant_hazard(happened, self._last, now),
+            _baselines.constant_hazard(happened, self._finished.last, now),
             extrapolated,
         ]
 

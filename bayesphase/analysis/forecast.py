@@ -7,15 +7,15 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
-from bayesphase.analysis._paths import STEP_UNITS, check_ci_prob, sampled_paths
-from bayesphase.analysis._remaining import learn
+from bayesphase.analysis._paths import STEP_UNITS, check_ci_prob
+from bayesphase.analysis._remaining import Remaining, learn
 from bayesphase.analysis.phases import boundaries
 
 if TYPE_CHECKING:
     from bayesphase.model.ahead import Ahead
 
 # draws that the phases of finished runs, which forecasts are learned from, are averaged over
-_LEARNED_FROM = 48
+_LEARNED_FROM = 32
 
 
 class Criterion(NamedTuple):
@@ -124,20 +124,43 @@ def forecast(
     >>> ahead = bp.forecast(fit, x[3:], now=200, random_seed=1)  # doctest: +SKIP
     >>> bp.forecast_intervals(ahead)["entry_step"]  # doctest: +SKIP
     """
-    from bayesphase.model.ahead import filtered_in_fit, look_ahead
+    return forecast_from(
+        Finished(fit),
+        features,
+        metrics=metrics,
+        converged=converged,
+        now=now,
+        horizon=horizon,
+        draws=draws,
+        random_seed=random_seed,
+        cores=cores,
+    )
+
+
+def forecast_from(
+    finished: "Finished",
+    features: xr.DataArray,
+    *,
+    metrics: xr.Dataset | None,
+    converged: str,
+    now: int | None,
+    horizon: float | None = None,
+    draws: int | None,
+    random_seed: int | None,
+    cores: int | None = None,
+) -> xr.Dataset:
+    """Forecast with what was learned of finished runs once; see `forecast`."""
+    from bayesphase.model.ahead import look_ahead
     from bayesphase.model.checks import check_seed
-    from bayesphase.model.spec import recorded
     from bayesphase.model.transfer import on_the_scale_of
 
     criterion = read_criterion(converged)
-    sampled_paths(fit)  # says if it is no fit
-    features = on_the_scale_of(fit, up_to(features, now))
-    gap = recorded(fit).rows.step_unit
-    horizon = _horizon(horizon, fit, gap)
-    n_ahead = max(round(horizon / gap), 1)
+    features = on_the_scale_of(finished.fit, up_to(features, now))
+    gap = finished.gap
+    n_ahead = max(round(_horizon(horizon, finished.steps, gap) / gap), 1)
     for_model, for_times = np.random.SeedSequence(check_seed(random_seed)).spawn(2)
     ahead = look_ahead(
-        fit,
+        finished.fit,
         features,
         n_ahead=n_ahead,
         gap=gap,
@@ -146,39 +169,35 @@ def forecast(
         cores=cores,
     )
     runs = features["run"].values
-    _check_new(runs, fit)
+    _check_new(runs, finished.runs)
     rng = np.random.default_rng(for_times)
     # one rank for all times of a run, so that what is late is late for everything
     rank = _ranks(rng, ahead.states.shape[:2])
-    finished = _Finished(fit, filtered_in_fit(fit, draws=_LEARNED_FROM), gap)
-    first = _first_steps(features)
-    place = finished.covariates(ahead.probability, ahead.now - first)
+    place = finished.covariates(ahead.probability, ahead.now - _first_steps(features))
     entry = np.stack(
         [
             finished.time_of(entered, place, ahead.now, ahead.entered[:, :, state], rank)
-            for state, entered in enumerate(entries(fit).T)
+            for state, entered in enumerate(finished.entries.T)
         ],
         axis=2,
     )
-    along = {"run": runs, "ahead": gap * np.arange(1, n_ahead + 1)}
-    table = _of_the_model(features, ahead, entry, along)
+    table = _of_the_model(features, ahead, entry, gap)
     if metrics is None:
         return table
-    known = Metrics(metrics, _fitted(fit)["run"].values, runs, ahead.now, criterion.metric)
+    known = Metrics(metrics, finished.runs, runs, ahead.now, criterion.metric)
     event, so_far = (
         first_of(known.steps, criterion.reached(values[criterion.metric]))
         for values in (known.finished, known.so_far)
     )
-    so_far = np.broadcast_to(so_far, rank.shape)
-    time = finished.time_of(event, place, ahead.now, so_far, rank)
+    time = finished.time_of(event, place, ahead.now, np.broadcast_to(so_far, rank.shape), rank)
     attrs = {"long_name": f"step at which {converged}", "units": STEP_UNITS}
     table["converged_step"] = (("sample", "run"), time, attrs)
     table.attrs["converged"] = converged
-    if np.isnan(time).all():
+    if np.isnan(time).any():
         return table
     donor = rng.choice(np.flatnonzero(~np.isnan(event)), rank.shape)
     for name in known.names:
-        values = metric_ahead(known, name, event, time, donor, ahead.now, along["ahead"])
+        values = metric_ahead(known, name, event, time, donor, ahead.now, table["ahead"].values)
         attrs = {"long_name": name, "units": "1", **metrics[name].attrs}
         table[name] = (("sample", "run", "ahead"), values, attrs)
     return table
@@ -207,20 +226,39 @@ def up_to(features: xr.DataArray, now: int | None) -> xr.DataArray:
     return kept
 
 
-class _Finished:
-    """What finished runs teach: where they were (run, step, state) and when that was."""
+class Finished:
+    """What finished runs teach: where they were, and when that was.
 
-    def __init__(self, fit: xr.DataTree, probability: np.ndarray, gap: float) -> None:
-        self._steps, self._gap = _fitted(fit)["step"].values.astype(float), gap
+    Attributes
+    ----------
+    fit : DataTree
+    runs : ndarray (run)
+    steps : ndarray (step)
+    gap : float
+        The usual number of optimiser steps between checkpoints.
+    entries : ndarray (run, state)
+        Of `entries`.
+    """
+
+    def __init__(self, fit: xr.DataTree) -> None:
+        from bayesphase.model.ahead import filtered_in_fit
+        from bayesphase.model.spec import recorded
+
+        self.entries = entries(fit)  # says if it is no fit
+        self.fit, self.gap = fit, recorded(fit).rows.step_unit
+        features = fit["observed_data"].to_dataset()["features"]
+        self.runs, self.steps = features["run"].values, features["step"].values.astype(float)
+        probability = filtered_in_fit(fit, draws=_LEARNED_FROM)
         present = ~np.isnan(probability).any(axis=2)
-        self._first = self._steps[present.argmax(axis=1)]
-        self._last = self._steps[-1 - present[:, ::-1].argmax(axis=1)]
-        elapsed = np.maximum(self._steps - self._first[:, None], 0.0)
+        first = self.steps[present.argmax(axis=1)]
+        self.last = self.steps[-1 - present[:, ::-1].argmax(axis=1)]
+        elapsed = np.maximum(self.steps - first[:, None], 0.0)
         self._covariates = self.covariates(probability, elapsed)
+        self._learned: dict[bytes, Remaining | None] = {}
 
     def covariates(self, probability: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
         """Covariates (..., covariate) of moments in runs, `elapsed` steps after their beginning."""
-        log_time = np.broadcast_to(np.log1p(elapsed / self._gap), probability.shape[:-1])
+        log_time = np.broadcast_to(np.log1p(elapsed / self.gap), probability.shape[:-1])
         # the probability of the first phase is what the others leave
         return np.concatenate([probability[..., 1:], log_time[..., None]], axis=-1)
 
@@ -237,7 +275,10 @@ class _Finished:
         Where it has happened `so_far` (sample, run) it is known, and NaN where it has not.
         `place` (sample, run, covariate) is where runs are `now` (run).
         """
-        learned = learn(self._covariates, self._steps, event, self._last)
+        if event.tobytes() not in self._learned:
+            learned = learn(self._covariates, self.steps, event, self.last)
+            self._learned[event.tobytes()] = learned
+        learned = self._learned[event.tobytes()]
         if learned is None:
             return so_far.copy()
         n_runs = rank.shape[1]
@@ -245,10 +286,6 @@ class _Finished:
         at = np.broadcast_to(place.mean(axis=0), place.shape)
         ahead = [learned.quantile(at[:, run], rank[:, run]) for run in range(n_runs)]
         return np.where(np.isnan(so_far), now + np.stack(ahead, axis=1), so_far)
-
-
-def _fitted(fit: xr.DataTree) -> xr.DataArray:
-    return fit["observed_data"].to_dataset()["features"]
 
 
 def _ranks(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -280,9 +317,8 @@ def _first_steps(features: xr.DataArray) -> np.ndarray:
     return features["step"].values[present.argmax(axis=1)].astype(float)
 
 
-def _horizon(horizon: float | None, fit: xr.DataTree, gap: float) -> float:
+def _horizon(horizon: float | None, steps: np.ndarray, gap: float) -> float:
     if horizon is None:
-        steps = _fitted(fit)["step"].values
         return float(steps[-1] - steps[0])
     if isinstance(horizon, bool) or not isinstance(horizon, int | float | np.number):
         raise TypeError(f"horizon must be a number of optimiser steps, got {horizon!r}")
@@ -294,8 +330,8 @@ def _horizon(horizon: float | None, fit: xr.DataTree, gap: float) -> float:
     return float(horizon)
 
 
-def _check_new(runs: np.ndarray, fit: xr.DataTree) -> None:
-    both = sorted(set(runs.tolist()) & set(_fitted(fit)["run"].values.tolist()))
+def _check_new(runs: np.ndarray, finished: np.ndarray) -> None:
+    both = sorted(set(runs.tolist()) & set(finished.tolist()))
     if both:
         raise ValueError(
             f"the runs {both} are among those that were fitted, so that the fit has seen how they "
@@ -304,7 +340,7 @@ def _check_new(runs: np.ndarray, fit: xr.DataTree) -> None:
 
 
 def _of_the_model(
-    features: xr.DataArray, ahead: "Ahead", entry: np.ndarray, along: dict
+    features: xr.DataArray, ahead: "Ahead", entry: np.ndarray, gap: float
 ) -> xr.Dataset:
     values, units = ahead.features, "1"
     if "feature_scale" in features.coords:
@@ -329,8 +365,8 @@ def _of_the_model(
             for name, (dims, data, long_name, unit) in variables.items()
         },
         coords={
-            "run": along["run"],
-            "ahead": ("ahead", along["ahead"], ahead_attrs),
+            "run": features["run"].values,
+            "ahead": ("ahead", gap * np.arange(1, ahead.states.shape[2] + 1), ahead_attrs),
             "state": np.arange(ahead.probability.shape[2]),
             "feature": features["feature"].values,
             "chain": ("sample", ahead.chain),
@@ -376,7 +412,8 @@ def forecast_intervals(table: xr.Dataset, *, ci_prob: tuple[float, ...] = (0.5, 
             f"expected the table that bayesphase.forecast returns, this one has {list(table)}"
         )
     tails = [(1 - check_ci_prob(p)) / 2 for p in ci_prob]
-    at = np.unique([0.5, *tails, *(1 - tail for tail in tails)])
+    # rounded, so that they can be selected by their names
+    at = np.unique(np.round([0.5, *tails, *(1 - tail for tail in tails)], 9))
     out = {"phase_probability": table["phase_probability"]}
     for name, variable in table.data_vars.items():
         if "sample" not in variable.dims or name == "path":
@@ -407,5 +444,5 @@ def _quantiles(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Quantiles (quantile, ...) of values (sample, ...), each one of them; NaN is left out."""
     ordered = np.sort(values, axis=0)  # NaN last
     count = (~np.isnan(values)).sum(axis=0)
-    place = np.ceil(at.reshape(-1, *(1,) * count.ndim) * count).astype(int) - 1
+    place = np.ceil(at.reshape(-1, *(1,) * count.ndim) * count - 1e-6).astype(int) - 1
     return np.take_along_axis(ordered, np.clip(place, 0, np.maximum(count - 1, 0)), axis=0)

@@ -75,11 +75,11 @@ def in_turn(
     `go_on` takes what was made of the earlier observations, and the rows. Values that have none
     stay as they are.
     """
-    made = values.copy()
+    made, known = values.copy(), at.known
     with np.errstate(over="ignore", invalid="ignore"):  # a drift that grows with itself may explode
         for turn in turns(layout):
             before = np.take_along_axis(made, np.maximum(at.before[turn], 0), axis=0)
-            made[turn] = np.where(at.known[turn], go_on(before, turn), made[turn])
+            made[turn] = np.where(known[turn], go_on(before, turn), made[turn])
     return made
 
 

@@ -1,6 +1,6 @@
 """Where a run that is still training is going: its metric, its phases and its convergence."""
 
-import warnings
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bayesphase.analysis.forecast import forecast_intervals
-from bayesphase.plots import _curves, _style, _tables
+from bayesphase.plots import _style, _tables
 
 _ROW = 1.5  # of its text that a row of intervals is high
 _BAND, _INNER = "#c9c9c9", "#8f8f8f"  # of the 90% and the 50% interval
@@ -168,17 +168,31 @@ def _draw_fan(ax: Axes, fan: xr.DataArray, recorded: xr.DataArray | None, now: f
         # from where the run is now
         steps = np.append(now, steps)
         values = np.column_stack([np.full(len(values), float(recorded[-1])), values])
-    finite = np.where(np.isfinite(values), values, np.nan)
-    ax.fill_between(steps, finite[0], finite[-1], color=_BAND, alpha=0.75, linewidth=0, zorder=1)
-    ax.fill_between(steps, finite[1], finite[-2], color=_INNER, alpha=0.75, linewidth=0, zorder=2)
-    ax.plot(steps, finite[2], color=_style.INK, linestyle=(0, (4, 1.5)), zorder=4)
-    ax.axvline(now, color=_style.INK, linewidth=0.8, zorder=3)
-    seen = finite if recorded is None else np.append(finite.ravel(), recorded.values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing but NaN
-        curves = xr.DataArray(seen.ravel())
-    if _curves.span_decades(curves):
+    known = np.empty(0) if recorded is None else recorded.values
+    low, high = _span(np.concatenate([known, values[1:-1].ravel()]), values)
+    if is_log := low > 0 and np.log10(high / low) >= 2:
         ax.set_yscale("log")
+    margin = 1.1 if is_log else 0.05 * (high - low)
+    ax.set_ylim(*((low / margin, high * margin) if is_log else (low - margin, high + margin)))
+    # what is infinite ends at the edge
+    drawn = np.clip(values, *ax.get_ylim())
+    ax.fill_between(steps, drawn[0], drawn[-1], color=_BAND, alpha=0.75, linewidth=0, zorder=1)
+    ax.fill_between(steps, drawn[1], drawn[-2], color=_INNER, alpha=0.75, linewidth=0, zorder=2)
+    ax.plot(steps, drawn[2], color=_style.INK, linestyle=(0, (4, 1.5)), zorder=4)
+    ax.axvline(now, color=_style.INK, linewidth=0.8, zorder=3)
+
+
+def _span(core: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Return the limits of what is drawn: all of the core, and of the rest not much beyond it."""
+    core, values = core[np.isfinite(core)], values[np.isfinite(values)]
+    if not core.size:
+        return 0.0, 1.0
+    low, high = core.min(), core.max()
+    if low > 0 and values.min() > 0 and np.log10(high / low) >= 1:  # on a log scale all has room
+        return float(min(low, values.min())), float(max(high, values.max()))
+    room = (high - low) or abs(high) or 1.0
+    low, high = max(low - room, min(low, values.min())), min(high + room, max(high, values.max()))
+    return float(low), float(high) if high > low else float(low + room)
 
 
 def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.ndarray]]) -> float:
@@ -191,7 +205,7 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.
         height = (0.9 + _ROW * row) * size
         color = _style.INK if state is None else colors[state]
         low, lower, middle, upper, high = np.clip(quantiles, left, right)
-        line = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
+        line: dict[str, Any] = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
         ax.plot([low, high], 2 * [height], linewidth=1.0, **line)
         ax.plot([lower, upper], 2 * [height], linewidth=3.0, **line)
         beyond = quantiles[-1] > right
