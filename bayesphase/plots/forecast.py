@@ -191,6 +191,7 @@ def _span(core: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     if low > 0 and values.min() > 0 and np.log10(high / low) >= 1:  # on a log scale all has room
         return float(min(low, values.min())), float(max(high, values.max()))
     room = (high - low) or abs(high) or 1.0
+    room /= 2.0
     low, high = max(low - room, min(low, values.min())), min(high + room, max(high, values.max()))
     return float(low), float(high) if high > low else float(low + room)
 
