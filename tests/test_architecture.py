@@ -195,6 +195,7 @@ def test_tables_and_figures_of_a_saved_fit_need_no_sampler() -> None:
         "import bayesphase.analysis.diagnostics, bayesphase.analysis.compare\n"
         "import bayesphase.analysis.kfold, bayesphase.analysis.lfo, bayesphase.analysis.modes\n"
         "import bayesphase.analysis.pseudo_residuals, bayesphase.analysis.checks\n"
+        "import bayesphase.analysis.forecast_scores\n"
         "print(sorted({'torch', 'pymc', 'pytensor', 'nutpie', 'numba'} & set(sys.modules)))"
     )
     assert in_a_new_process(code).strip() == "[]"

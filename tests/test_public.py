@@ -36,6 +36,7 @@ PROMISED = {
     "plot_training_map",
     *("pseudo_residuals", "posterior_predictive", "predictive_checks"),
     *("plot_pseudo_residuals", "plot_predictive_checks"),
+    *("decode", "forecast", "forecast_intervals", "forecast_scores", "plot_forecast"),
 }
 # Functions take one thing, their data, by position. These have a reason to take more, or none.
 POSITIONAL = {
@@ -46,6 +47,9 @@ POSITIONAL = {
     "fit_modes": ["features", "n_states"],
     "checkpoint_log_likelihood": ["fit"],
     "run_log_likelihood": ["fit", "features"],
+    "decode": ["fit", "features"],
+    "forecast": ["fit", "features"],
+    "forecast_scores": ["features", "metrics", "n_states"],
     "kfold": ["features", "n_states"],
     "hmm_logp": ["log_emission", "log_transition", "log_initial"],
     "plot_pca": ["pca_table", "fit"],

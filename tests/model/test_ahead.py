@@ -149,16 +149,16 @@ def test_levels_do_not_depend_on_the_past(emission):
 
 
 def test_a_run_keeps_its_offset():
-    fit = with_offsets(grid(np.random.default_rng(1).normal(size=(3, 8, 2))), 1, n_draws=N)
+    fit = with_offsets(grid(np.random.default_rng(1).normal(size=(3, 8, 2))), 1, n_draws=500)
     values = np.full((6, 2), 1.5)
     ahead = going_on(fit, values, n_ahead=3).features[:, 0]
     precision = 6 / 0.5**2 + 1 / 0.7**2
     sd = np.sqrt(0.5**2 + 1 / precision)
     mean_is(ahead, 6 * 1.5 / 0.5**2 / precision, sd)
-    np.testing.assert_allclose(ahead.std(axis=0), sd, rtol=5 / np.sqrt(2 * N))
+    np.testing.assert_allclose(ahead.std(axis=0), sd, rtol=5 / np.sqrt(2 * 500))
     # of which a checkpoint to come has as much as the next
     between = np.cov(ahead[:, 0].T, ahead[:, 2].T)[0, 2]
-    assert between == pytest.approx(1 / precision, abs=5 * sd**2 / np.sqrt(N))
+    assert between == pytest.approx(1 / precision, abs=5 * sd**2 / np.sqrt(500))
 
 
 def test_a_feature_that_was_never_seen():

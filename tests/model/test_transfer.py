@@ -177,12 +177,11 @@ def test_filtered_probabilities_do_not_look_ahead_by_a_single_bit(emission):
         fit, new = fitted(features, emission, Sticky(), rng, n_draws=5)[0], features[2:]
     changed = new.copy(data=new.values.copy())
     changed[0, 3:] += 1e3 * rng.normal(size=(2, 2))  # holes stay where they are
-    one, other = (
-        bp.decode(fit, x, filtered=True, random_seed=1)["filtered"]["phase_probability"][0].values
-        for x in (new, changed)
-    )
-    np.testing.assert_array_equal(one[:3], other[:3])
-    assert not np.array_equal(one[3:], other[3:])
+    one, other = (bp.decode(fit, x, filtered=True, random_seed=1) for x in (new, changed))
+    before, after = (tree["filtered"]["phase_probability"][0, :3] for tree in (one, other))
+    np.testing.assert_array_equal(before, after)
+    # it is not that it makes no difference at all
+    assert not one["log_likelihood"].equals(other["log_likelihood"])
 
 
 def with_offsets(features, n_states=2, n_draws=5, **values):
@@ -210,7 +209,7 @@ def test_offsets_of_new_runs_are_drawn_from_their_posterior():
     features = grid(rng.normal(size=(3, 8, 2)))
     new = grid(1.5 + 0.5 * rng.normal(size=(1, 8, 2))).assign_coords(run=["new"])
     new[0, 2, 1] = np.nan
-    fit = with_offsets(features, 1, n_draws=2000)
+    fit = with_offsets(features, 1, n_draws=500)
     decoded = bp.decode(fit, new, random_seed=1)
     offset = decoded["posterior"]["offset"].sel(run="new")[0].values
     count = new.notnull().sum("step")[0].values
@@ -225,7 +224,7 @@ def test_offsets_of_new_runs_are_drawn_from_their_posterior():
         for n, x in zip(count, new[0].values.T, strict=True)
     )
     log_likelihood = decoded["log_likelihood"]["run_log_likelihood"]
-    assert float(log_likelihood.mean()) == pytest.approx(expected, abs=0.02)
+    assert float(log_likelihood.mean()) == pytest.approx(expected, abs=0.03)
 
 
 def test_features_are_put_on_the_scale_of_the_fit():
@@ -233,7 +232,7 @@ def test_features_are_put_on_the_scale_of_the_fit():
     metrics = xr.Dataset(
         {
             name: (("run", "step"), at + by * rng.normal(size=(3, 6)).cumsum(axis=1))
-            for name, at, by in (("l2_norm", 50.0, 5.0), ("trace", -1.0, 0.1))
+            for name, at, by in (("weight_mean", 50.0, 5.0), ("bias_mean", -1.0, 0.1))
         },
         coords={"run": ["a", "b", "c"], "step": 10 * np.arange(6)},
     )
