@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from bayesphase.analysis.forecast import forecast_intervals
 from bayesphase.plots import _style, _tables
 
-_ROW = 1.5  # of its text that a row of intervals is high
+_ROW = 2.3  # of its text that an interval with its text is high
 _BAND, _INNER = "#c9c9c9", "#8f8f8f"  # of the 90% and the 50% interval
 _MARGIN = 0.02  # of the steps that are drawn
 
@@ -203,7 +203,7 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.
     colors = _style.phase_colors(one["state"].values)
     left, right = ax.get_xlim()
     for row, (label, state, quantiles) in enumerate(reversed(rows)):
-        height = (0.9 + _ROW * row) * size
+        height = (0.8 + _ROW * row) * size
         color = _style.INK if state is None else colors[state]
         low, lower, middle, upper, high = np.clip(quantiles, left, right)
         line: dict[str, Any] = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
@@ -224,19 +224,15 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.
             )
         numbers = [_number(step) for step in (quantiles[2], quantiles[0], quantiles[-1])]
         text = "{}: {} [{}, {}]".format(label, *numbers)
-        on_left = _style.along(ax, np.array([low]))[0] > _style.text_points(text, size)[0] + 8
         ax.annotate(
             text,
-            (low if on_left else high, height),
-            xycoords=place,
-            xytext=(-5 if on_left else 7, 0),
-            textcoords="offset points",
-            ha="right" if on_left else "left",
-            va="center_baseline",
+            (0, height + 0.5 * size),
+            xycoords=_style.above(ax),
+            va="baseline",
             size=size,
             annotation_clip=False,
         )
-    return (0.9 + _ROW * len(rows)) * size
+    return (0.6 + _ROW * len(rows)) * size
 
 
 def _number(step: float) -> str:
