@@ -56,7 +56,7 @@ _HOME = {
     "most_likely_path": "analysis.phases",
     "training_map": "analysis.trajectories",
     "forecast": "analysis.forecast",
-    "forecast_intervals": "analysis.forecast",
+    "forecast_intervals": "analysis.forecast_intervals",
     "forecast_scores": "analysis.forecast_scores",
     "diagnose": "analysis.diagnostics",
     "pseudo_residuals": "analysis.pseudo_residuals",
