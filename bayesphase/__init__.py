@@ -65,6 +65,8 @@ _HOME = {
     "convergence": "analysis.convergence",
     "detours": "analysis.detours",
     "dissimilarity": "analysis.dissimilarity",
+    "forecast_intervals": "analysis.forecast_intervals",
+    "forecast_scores": "analysis.forecast_scores",
     "diagnose": "analysis.diagnostics",
     "pseudo_residuals": "analysis.pseudo_residuals",
     "predictive_checks": "analysis.checks",

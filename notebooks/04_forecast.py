@@ -111,6 +111,8 @@ for ax, now in zip(axes, (2000, 4000), strict=True):
         fits[new], raw.sel(run=[new]), metrics=curves, now=now, draws=200, random_seed=1
     )
     bp.plot_forecast(table, metric="eval_loss", history=metrics, ax=ax)
+plt.close(fig)
+display(fig)
 
 # %% [markdown]
 # What came: it entered phase 2 at about 5,970 and converged at step 7,120.

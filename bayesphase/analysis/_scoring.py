@@ -4,8 +4,9 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.analysis import _baselines
+from bayesphase.analysis._finished import Criterion, Finished, entries, first_reached
 from bayesphase.analysis._paths import STEP_UNITS
-from bayesphase.analysis.forecast import Criterion, Finished, entries, first_reached, forecast_from
+from bayesphase.analysis.forecast import forecast_from
 
 METHODS = ("forecast", "geometric", "empirical", "mean", "constant_hazard", "extrapolated")
 OF_METRICS = ("forecast", "last", "empirical", "extrapolated")

@@ -1,33 +1,16 @@
 """Where a run that is still training is going: its phases, when it converges, its metrics."""
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from bayesphase.analysis._finished import Finished, first_of, read_criterion
 from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
-from bayesphase.analysis._paths import STEP_UNITS, check_ci_prob
-from bayesphase.analysis._remaining import Remaining, learn
-from bayesphase.analysis.phases import boundaries
+from bayesphase.analysis._paths import STEP_UNITS
 
 if TYPE_CHECKING:
     from bayesphase.model.ahead import Ahead
-
-# draws that the phases of finished runs, which forecasts are learned from, are averaged over
-_LEARNED_FROM = 32
-
-
-class Criterion(NamedTuple):
-    """When a run has converged: a metric is above, or below, a threshold."""
-
-    metric: str
-    above: bool
-    threshold: float
-
-    def reached(self, values: np.ndarray) -> np.ndarray:
-        """Say where values meet it."""
-        return values > self.threshold if self.above else values < self.threshold
 
 
 def forecast(
@@ -138,7 +121,7 @@ def forecast(
 
 
 def forecast_from(
-    finished: "Finished",
+    finished: Finished,
     features: xr.DataArray,
     *,
     metrics: xr.Dataset | None,
@@ -203,18 +186,6 @@ def forecast_from(
     return table
 
 
-def read_criterion(converged: str) -> Criterion:
-    """Read what convergence is; raises ValueError unless it is metric, < or >, number."""
-    found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S+)\s*", converged)
-    try:
-        return Criterion(found[1], found[2] == ">", float(found[3]))  # type: ignore[index]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"converged must be a metric, > or <, and a number, such as 'eval_accuracy > 0.9', got "
-            f"{converged!r}"
-        ) from None
-
-
 def up_to(features: xr.DataArray, now: int | None) -> xr.DataArray:
     """Leave out what comes after `now`."""
     if now is None or not isinstance(features, xr.DataArray) or "step" not in features.indexes:
@@ -226,90 +197,10 @@ def up_to(features: xr.DataArray, now: int | None) -> xr.DataArray:
     return kept
 
 
-class Finished:
-    """What finished runs teach: where they were, and when that was.
-
-    Attributes
-    ----------
-    fit : DataTree
-    runs : ndarray (run)
-    steps : ndarray (step)
-    gap : float
-        The usual number of optimiser steps between checkpoints.
-    entries : ndarray (run, state)
-        Of `entries`.
-    """
-
-    def __init__(self, fit: xr.DataTree) -> None:
-        from bayesphase.model.ahead import filtered_in_fit
-        from bayesphase.model.spec import recorded
-
-        self.entries = entries(fit)  # says if it is no fit
-        self.fit, self.gap = fit, recorded(fit).rows.step_unit
-        features = fit["observed_data"].to_dataset()["features"]
-        self.runs, self.steps = features["run"].values, features["step"].values.astype(float)
-        probability = filtered_in_fit(fit, draws=_LEARNED_FROM)
-        present = ~np.isnan(probability).any(axis=2)
-        first = self.steps[present.argmax(axis=1)]
-        self.last = self.steps[-1 - present[:, ::-1].argmax(axis=1)]
-        elapsed = np.maximum(self.steps - first[:, None], 0.0)
-        self._covariates = self.covariates(probability, elapsed)
-        self._learned: dict[bytes, Remaining | None] = {}
-
-    def covariates(self, probability: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
-        """Covariates (..., covariate) of moments in runs, `elapsed` steps after their beginning."""
-        log_time = np.broadcast_to(np.log1p(elapsed / self.gap), probability.shape[:-1])
-        # the probability of the first phase is what the others leave
-        return np.concatenate([probability[..., 1:], log_time[..., None]], axis=-1)
-
-    def time_of(
-        self,
-        event: np.ndarray,
-        place: np.ndarray,
-        now: np.ndarray,
-        so_far: np.ndarray,
-        rank: np.ndarray,
-    ) -> np.ndarray:
-        """Forecast steps (sample, run) of what happens at `event` (run) in finished runs.
-
-        Where it has happened `so_far` (sample, run) it is known, and NaN where it has not.
-        `place` (sample, run, covariate) is where runs are `now` (run).
-        """
-        if event.tobytes() not in self._learned:
-            learned = learn(self._covariates, self.steps, event, self.last)
-            self._learned[event.tobytes()] = learned
-        learned = self._learned[event.tobytes()]
-        if learned is None:
-            return so_far.copy()
-        n_runs = rank.shape[1]
-        # on average over what is not known of the phase now, as the finished runs were seen
-        at = np.broadcast_to(place.mean(axis=0), place.shape)
-        ahead = [learned.quantile(at[:, run], rank[:, run]) for run in range(n_runs)]
-        return np.where(np.isnan(so_far), now + np.stack(ahead, axis=1), so_far)
-
-
 def _ranks(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Ranks (sample, run) that are spread evenly over 0 to 1, in an order of each run's own."""
     even = (np.arange(shape[0]) + 0.5) / shape[0]
     return np.stack([rng.permutation(even) for _ in range(shape[1])], axis=1)
-
-
-def entries(fit: xr.DataTree) -> np.ndarray:
-    """Median steps (run, state) of first entries; NaN where a run rather does not enter."""
-    table = boundaries(fit)
-    entered = table["first_step"].where(table["visited"] >= 0.5)
-    return entered.transpose("run", "state").values
-
-
-def first_of(steps: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """First of the steps (run) at which something is `there` (run, step); NaN if it never is."""
-    return np.where(there.any(axis=1), steps[there.argmax(axis=1)].astype(float), np.nan)
-
-
-def first_reached(metrics: xr.Dataset, criterion: Criterion) -> np.ndarray:
-    """Step (run) at which runs converge; NaN if they do not."""
-    values = metrics[criterion.metric].transpose("run", "step")
-    return first_of(values["step"].values, criterion.reached(values.values))
 
 
 def _first_steps(features: xr.DataArray) -> np.ndarray:
@@ -378,71 +269,3 @@ def _of_the_model(
             ),
         },
     )
-
-
-def forecast_intervals(table: xr.Dataset, *, ci_prob: tuple[float, ...] = (0.5, 0.9)) -> xr.Dataset:
-    """Sum up a forecast: medians and equal-tailed intervals.
-
-    Parameters
-    ----------
-    table : Dataset
-        What `bayesphase.forecast` returns.
-    ci_prob : tuple of float
-        Probabilities of the intervals.
-
-    Returns
-    -------
-    Dataset
-        Every variable of the forecast with samples but ``path``, with the dim `quantile` instead
-        of `sample`: the median and both ends of all intervals, in increasing order, each one of the
-        samples. ``state_probability`` (run, ahead, state) is that of the phase that was the last
-        to be entered for the first time by then, and ``phase_probability`` is kept.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `table` is no forecast, or a probability not between 0 and 1.
-    """
-    if not isinstance(table, xr.Dataset):
-        raise TypeError(
-            f"expected the Dataset that bayesphase.forecast returns, got {type(table).__name__}"
-        )
-    if "entry_step" not in table or "sample" not in table.dims:
-        raise ValueError(
-            f"expected the table that bayesphase.forecast returns, this one has {list(table)}"
-        )
-    tails = [(1 - check_ci_prob(p)) / 2 for p in ci_prob]
-    # rounded, so that they can be selected by their names
-    at = np.unique(np.round([0.5, *tails, *(1 - tail for tail in tails)], 9))
-    out = {"phase_probability": table["phase_probability"]}
-    for name, variable in table.data_vars.items():
-        if "sample" not in variable.dims or name == "path":
-            continue
-        dims = [dim for dim in variable.dims if dim != "sample"]
-        values = _quantiles(variable.transpose("sample", *dims).values, at)
-        out[str(name)] = xr.DataArray(values, dims=("quantile", *dims), attrs=variable.attrs)
-    attrs = {"long_name": "probability that the phase is the last one entered", "units": "1"}
-    share = _last_entered(table)
-    out["state_probability"] = xr.DataArray(share, dims=("run", "ahead", "state"), attrs=attrs)
-    coords = {name: c for name, c in table.coords.items() if "sample" not in c.dims}
-    return xr.Dataset(out, coords={**coords, "quantile": at}, attrs=table.attrs)
-
-
-def _last_entered(table: xr.Dataset) -> np.ndarray:
-    """Shares (run, ahead, state) of samples in which a state is the last one entered by then."""
-    entry = table["entry_step"].transpose("sample", "run", "state").values
-    at = (table["now"] + table["ahead"]).transpose("run", "ahead").values
-    latest = np.full((len(entry), *at.shape), -np.inf)
-    last = np.full(latest.shape, -1)
-    for state, step in enumerate(np.moveaxis(entry, 2, 0)[..., None]):
-        later = (step <= at) & (step > latest)  # not where it is NaN
-        latest, last = np.where(later, step, latest), np.where(later, state, last)
-    return np.stack([(last == k).mean(axis=0) for k in range(entry.shape[2])], axis=-1)
-
-
-def _quantiles(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Quantiles (quantile, ...) of values (sample, ...), each one of them; NaN is left out."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    count = (~np.isnan(values)).sum(axis=0)
-    place = np.ceil(at.reshape(-1, *(1,) * count.ndim) * count - 1e-6).astype(int) - 1
-    return np.take_along_axis(ordered, np.clip(place, 0, np.maximum(count - 1, 0)), axis=0)

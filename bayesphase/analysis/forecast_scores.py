@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.analysis._finished import read_criterion
 from bayesphase.analysis._scoring import Scored
-from bayesphase.analysis.forecast import read_criterion
 
 _TOLERANCES = (0.1, 0.2, 0.3, 0.5)
 _SHARES = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))

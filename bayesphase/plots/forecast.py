@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bayesphase.analysis.forecast import forecast_intervals
+from bayesphase.analysis.forecast_intervals import forecast_intervals
 from bayesphase.plots import _style, _tables
 
 _ROW = 2.3  # of its text that an interval with its text is high

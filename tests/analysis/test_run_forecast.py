@@ -8,10 +8,10 @@ from synthetic import fit_at
 
 import bayesphase as bp
 from bayesphase.analysis import _baselines
+from bayesphase.analysis._finished import read_criterion
 from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
 from bayesphase.analysis._remaining import learn
 from bayesphase.analysis._scoring import crps
-from bayesphase.analysis.forecast import read_criterion
 from bayesphase.model.emissions import QuadraticDrift
 from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesphase.analysis.forecast import forecast_intervals
+from bayesphase.analysis.forecast_intervals import forecast_intervals
 from bayesphase.plots import _style, plot_forecast
 
 N, AHEAD = 41, 10.0 * np.arange(1, 31)

@@ -1,0 +1,117 @@
+"""What finished runs teach of when something happens: it, and where they were before."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayesphase.analysis._remaining import Remaining, learn
+from bayesphase.analysis.phases import boundaries
+
+# draws that the phases of finished runs, which forecasts are learned from, are averaged over
+_LEARNED_FROM = 32
+
+
+class Criterion(NamedTuple):
+    """When a run has converged: a metric is above, or below, a threshold."""
+
+    metric: str
+    above: bool
+    threshold: float
+
+    def reached(self, values: np.ndarray) -> np.ndarray:
+        """Say where values meet it."""
+        return values > self.threshold if self.above else values < self.threshold
+
+
+def read_criterion(converged: str) -> Criterion:
+    """Read what convergence is; raises ValueError unless it is metric, < or >, number."""
+    found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S+)\s*", converged)
+    try:
+        return Criterion(found[1], found[2] == ">", float(found[3]))  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"converged must be a metric, > or <, and a number, such as 'eval_accuracy > 0.9', got "
+            f"{converged!r}"
+        ) from None
+
+
+class Finished:
+    """What finished runs teach: where they were, and when that was.
+
+    Attributes
+    ----------
+    fit : DataTree
+    runs : ndarray (run)
+    steps : ndarray (step)
+    gap : float
+        The usual number of optimiser steps between checkpoints.
+    entries : ndarray (run, state)
+        Of `entries`.
+    """
+
+    def __init__(self, fit: xr.DataTree) -> None:
+        from bayesphase.model.ahead import filtered_in_fit
+        from bayesphase.model.spec import recorded
+
+        self.entries = entries(fit)  # says if it is no fit
+        self.fit, self.gap = fit, recorded(fit).rows.step_unit
+        features = fit["observed_data"].to_dataset()["features"]
+        self.runs, self.steps = features["run"].values, features["step"].values.astype(float)
+        probability = filtered_in_fit(fit, draws=_LEARNED_FROM)
+        present = ~np.isnan(probability).any(axis=2)
+        first = self.steps[present.argmax(axis=1)]
+        self.last = self.steps[-1 - present[:, ::-1].argmax(axis=1)]
+        elapsed = np.maximum(self.steps - first[:, None], 0.0)
+        self._covariates = self.covariates(probability, elapsed)
+        self._learned: dict[bytes, Remaining | None] = {}
+
+    def covariates(self, probability: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+        """Covariates (..., covariate) of moments in runs, `elapsed` steps after their beginning."""
+        log_time = np.broadcast_to(np.log1p(elapsed / self.gap), probability.shape[:-1])
+        # the probability of the first phase is what the others leave
+        return np.concatenate([probability[..., 1:], log_time[..., None]], axis=-1)
+
+    def time_of(
+        self,
+        event: np.ndarray,
+        place: np.ndarray,
+        now: np.ndarray,
+        so_far: np.ndarray,
+        rank: np.ndarray,
+    ) -> np.ndarray:
+        """Forecast steps (sample, run) of what happens at `event` (run) in finished runs.
+
+        Where it has happened `so_far` (sample, run) it is known, and NaN where it has not.
+        `place` (sample, run, covariate) is where runs are `now` (run).
+        """
+        if event.tobytes() not in self._learned:
+            learned = learn(self._covariates, self.steps, event, self.last)
+            self._learned[event.tobytes()] = learned
+        learned = self._learned[event.tobytes()]
+        if learned is None:
+            return so_far.copy()
+        n_runs = rank.shape[1]
+        # on average over what is not known of the phase now, as the finished runs were seen
+        at = np.broadcast_to(place.mean(axis=0), place.shape)
+        ahead = [learned.quantile(at[:, run], rank[:, run]) for run in range(n_runs)]
+        return np.where(np.isnan(so_far), now + np.stack(ahead, axis=1), so_far)
+
+
+def entries(fit: xr.DataTree) -> np.ndarray:
+    """Median steps (run, state) of first entries; NaN where a run rather does not enter."""
+    table = boundaries(fit)
+    entered = table["first_step"].where(table["visited"] >= 0.5)
+    return entered.transpose("run", "state").values
+
+
+def first_of(steps: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """First of the steps (run) at which something is `there` (run, step); NaN if it never is."""
+    return np.where(there.any(axis=1), steps[there.argmax(axis=1)].astype(float), np.nan)
+
+
+def first_reached(metrics: xr.Dataset, criterion: Criterion) -> np.ndarray:
+    """Step (run) at which runs converge; NaN if they do not."""
+    values = metrics[criterion.metric].transpose("run", "step")
+    return first_of(values["step"].values, criterion.reached(values.values))
