@@ -9,7 +9,6 @@ from bayesphase.plots.forecast import plot_forecast
 from bayesphase.plots.modes import plot_mode_weights, plot_modes
 from bayesphase.plots.overlap import plot_subspace_overlap
 from bayesphase.plots.overview import plot_overview
-from bayesphase.plots.forecast import plot_forecast
 from bayesphase.plots.pca import plot_pca
 from bayesphase.plots.phases import plot_phases
 from bayesphase.plots.probabilities import plot_phase_probabilities
@@ -28,7 +27,6 @@ __all__ = [
     "plot_mode_weights",
     "plot_modes",
     "plot_overview",
-    "plot_forecast",
     "plot_pca",
     "plot_phase_probabilities",
     "plot_phases",
