@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # so EXTRAS=test leaves it out: its tests are then skipped.
 EXTRAS ?= test,torch,trainers
 
+.NOTPARALLEL:
 .PHONY: demo test slow lint notebooks docs benchmarks clean
 
 # what was installed is noted in the environment, so that nothing is installed twice
@@ -47,5 +48,5 @@ benchmarks: $(VENV)-benchmarks/.installed
 	$(VENV)-benchmarks/bin/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) $(VENV)-benchmarks build demo docs/_build docs/generated docs/notebooks/*.ipynb
+	rm -rf $(VENV) $(VENV)-newer $(VENV)-benchmarks build demo docs/_build docs/generated docs/notebooks/*.ipynb
 	find bayesphase -name '*.nb[ic]' -delete
