@@ -100,8 +100,10 @@ probability_of_state = pytensor.function(
 draws = posterior.stack(sample=("chain", "draw")).isel(sample=slice(None, None, 10))
 smoothed = np.mean(
     [
-        probability_of_state(draw["chance"].values, draw["steadiness"].values, draw["rows"].values)
-        for _, draw in draws.groupby("sample")
+        probability_of_state(
+            *(draws[name].values[..., i] for name in ("chance", "steadiness", "rows"))
+        )
+        for i in range(draws.sizes["sample"])
     ],
     axis=0,
 )
