@@ -125,7 +125,7 @@ for ax, run in zip(axes, probability["run"].values, strict=True):
     ax.plot(
         of_run["step"], accuracy.sel(run=run, step=of_run["step"]), "k", lw=0.8, label="accuracy"
     )
-    ax.set(ylabel="probability, accuracy", title=run)
+    ax.set(ylabel="probability", title=run)
 axes[0].legend(ncols=4, fontsize=8)
 axes[-1].set_xlabel("optimiser steps")
 plt.show()
