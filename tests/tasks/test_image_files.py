@@ -124,6 +124,7 @@ def huge() -> bytes:
         ("train-images-idx3-ubyte", idx(np.zeros((6, 4, 6))), "has 6 images and 5 labels of train"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((3, 4, 4))), "of .4, 6. to train on and of .4, 4."),
     ],
+    ids=["empty", "labels", "doubles", "short", "long", "none", "huge", "more", "sizes"],
 )
 def test_idx_files_that_are_broken(mnist: Path, name: str, content: bytes, message: str) -> None:
     (mnist / name).write_bytes(content)
@@ -137,7 +138,9 @@ def test_files_that_are_missing(mnist: Path) -> None:
         read_images(str(mnist))
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(bytes(100))[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"plain", gzip.compress(bytes(100))[:-9]], ids=["plain", "cut short"]
+)
 def test_files_that_are_not_compressed_or_cut_short(mnist: Path, content: bytes) -> None:
     (mnist / "train-images-idx3-ubyte").unlink()
     (mnist / "train-images-idx3-ubyte.gz").write_bytes(content)
@@ -145,7 +148,7 @@ def test_files_that_are_not_compressed_or_cut_short(mnist: Path, content: bytes)
         read_images(str(mnist))
 
 
-@pytest.mark.parametrize("content", [b"", bytes(3072), bytes(3073 * 2 + 1)])
+@pytest.mark.parametrize("content", [b"", bytes(3072), bytes(3073 * 2 + 1)], ids=len)
 def test_batches_that_are_cut_short(cifar10: Path, content: bytes) -> None:
     (cifar10 / "data_batch_3.bin").write_bytes(content)
     with pytest.raises(ValueError, match=f"has {len(content)} bytes, expected a multiple of 3073"):
