@@ -19,8 +19,9 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
 
     A row is a model, the best on top. The mark is its expected log predictive density less that of
     the best, the line two standard errors of this difference to either side; hollow marks stand
-    for estimates that are unreliable. On the right is the weight of each model. Where differences
-    span orders of magnitude, the scale is logarithmic past the smallest.
+    for estimates that are unreliable. Where a standard error is not known, as of one run alone, the
+    mark has no line, but "± ?" beside it. On the right is the weight of each model. Where
+    differences span orders of magnitude, the scale is logarithmic past the smallest.
 
     Parameters
     ----------
@@ -45,7 +46,9 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
     """
     table = _require_comparison(table)
     difference, error = (table[name].to_numpy(float) for name in ("elpd_diff", "dse"))
-    error = np.where(np.isfinite(error), error, 0.0)
+    unknown = ~np.isfinite(error)
+    error = np.where(unknown, 0.0, error)
+    unknown[0] = False  # the best differs from itself by 0, however many units there are
     with _style.drawing_on(ax, height=_rows.height(len(table))) as drawn:
         _rows.name_rows(drawn, table.index, "model")
         drawn.axvline(0.0, color=_style.FAINT, linewidth=0.6, zorder=0)
@@ -55,6 +58,8 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
         else:
             drawn.locator_params(axis="x", nbins=4 if _style.inches(drawn) < 5 else 8)
             drawn.xaxis.set_major_formatter("{x:,.0f}")
+        if unknown.any():
+            drawn.margins(x=0.12)  # room for the question mark of a model close to the best
         for row, (middle, width) in enumerate(zip(difference, 2 * error, strict=True)):
             _rows.draw_interval(
                 drawn,
@@ -64,6 +69,8 @@ def plot_comparison(table: "pd.DataFrame", *, ax: Axes | None = None) -> Axes:
                 color=_style.INK,
                 hollow=bool(table["warning"].iloc[row]),
             )
+            if unknown[row]:
+                _rows.write_beside(drawn, "± ?", middle, row)
             drawn.annotate(
                 f"{table['weight'].iloc[row]:.2f}",
                 (1.0, row),

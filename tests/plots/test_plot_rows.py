@@ -118,8 +118,18 @@ def test_differences_and_weights_are_those_of_the_table(comparison):
     ]
     assert [hollow for *_, hollow in intervals(ax)] == [False, True, False]
     assert labels(ax.get_yticklabels()) == ["4", "3", "wide 2"]
-    assert labels(ax.texts) == ["0.70", "0.30", "0.00", "weight"]
+    assert labels(ax.texts) == ["0.70", "0.30", "± ?", "0.00", "weight"]
     assert ax.get_xlabel() == "log predictive density less that of the best (nats)"
+    shown = boxes(ax)
+    assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
+
+
+def test_unknown_standard_errors_are_no_intervals_of_no_width(comparison):
+    comparison["dse"] = np.nan  # as of one run alone
+    comparison.loc["3", "elpd_diff"] = -0.1  # close to the best, and to the weights
+    ax = plot_comparison(comparison)
+    marks = [text for text in ax.texts if text.get_text() == "± ?"]
+    assert [text.xy for text in marks] == [(-0.1, 1), (-50.0, 2)]  # the best has no error
     shown = boxes(ax)
     assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
 
