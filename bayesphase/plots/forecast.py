@@ -1,5 +1,6 @@
 """Where a run that is still training is going: its metric, its phases and its convergence."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ def plot_forecast(
         A metric of the forecast or one of its features; by default the one that convergence is told
         by, or else the first feature.
     history : DataArray or Dataset, optional
-        Dims (run, step): the metric as recorded, or a Dataset that has it; what comes after now is
-        not drawn.
+        Dims (run, step): the metric as recorded, or a Dataset that has it, or features, whose own
+        scale is undone; what comes after now is not drawn.
     run : str, optional
         By default the first.
     ax : Axes, optional
@@ -56,6 +57,11 @@ def plot_forecast(
         If `table` is no forecast.
     ValueError
         If there is no such metric or run.
+
+    Examples
+    --------
+    >>> ahead = bp.forecast(fit, features, metrics=metrics, random_seed=1)  # doctest: +SKIP
+    >>> bp.plot_forecast(ahead, metric="eval_loss", history=metrics)  # doctest: +SKIP
     """
     intervals = forecast_intervals(table, ci_prob=(0.5, 0.9))
     name = _tables.choose("run", None if run is None else [run], table["run"])[0]
@@ -80,7 +86,7 @@ def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[
     metrics = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
     features = intervals["feature"].values.tolist()
     if metric is None:
-        told_by = table.attrs.get("converged", "").split()[:1]
+        told_by = re.findall(r"\w+", table.attrs.get("converged", ""))[:1]
         metric = told_by[0] if told_by and told_by[0] in metrics else features[0]
     if metric in metrics:
         return metric, intervals[metric]
@@ -104,7 +110,10 @@ def _recorded(
     if not isinstance(history, xr.DataArray):
         raise TypeError(f"history must be a DataArray or a Dataset, got {type(history).__name__}")
     if "feature" in history.dims:
+        _tables.choose("feature", [label], history["feature"])
         history = history.sel(feature=label)
+        if "feature_scale" in history.coords:  # the forecast is in units of the metrics
+            history = history * history["feature_scale"] + history["feature_location"]
     _tables.require_dims(history, ("run", "step"), name="history")
     _tables.choose("run", [run], history["run"])
     past = history.sel(run=run)

@@ -107,6 +107,39 @@ def test_what_runs_away_leaves_the_axes_and_does_not_stretch_them(table):
         assert np.isfinite(line.get_ydata()).all()
 
 
+def test_features_as_history_are_in_the_units_of_the_forecast(table):
+    steps = 10 * np.arange(40)
+    own = np.stack([np.linspace(3, 1, 40), np.linspace(2, 1, 40)])[..., None]
+    for location, scale, dims in ((1.5, 0.25, ("feature",)), (1.5, 0.25, ("run", "feature"))):
+        shape = [{"run": 2, "feature": 1}[dim] for dim in dims]
+        features = xr.DataArray(
+            (own - location) / scale,
+            dims=("run", "step", "feature"),
+            coords={
+                "run": ["a", "b"],
+                "step": steps,
+                "feature": ["l2_norm"],
+                "feature_location": (dims, np.full(shape, location)),
+                "feature_scale": (dims, np.full(shape, scale)),
+            },
+        )
+        ax = plot_forecast(table, metric="l2_norm", history=features)
+        recorded = next(line for line in ax.lines if len(line.get_xdata()) == 11)
+        np.testing.assert_allclose(recorded.get_ydata(), own[0, :11, 0])
+    plain = features.drop_vars(["feature_location", "feature_scale"])
+    ax = plot_forecast(table, metric="l2_norm", history=plain)
+    recorded = next(line for line in ax.lines if len(line.get_xdata()) == 11)
+    np.testing.assert_array_equal(recorded.get_ydata(), plain[0, :11, 0])
+    with pytest.raises(ValueError, match="there is no feature 'l2_norm'; the features are"):
+        plot_forecast(table, metric="l2_norm", history=plain.assign_coords(feature=["trace"]))
+
+
+@pytest.mark.parametrize("converged", ["eval_loss<0.1", " eval_loss  < 0.1"])
+def test_what_convergence_is_told_by_is_drawn(table, converged):
+    table.attrs["converged"] = converged
+    assert plot_forecast(table).get_ylabel() == "eval loss"
+
+
 def test_axes_of_ones_own_and_what_is_missing(table, history):
     from matplotlib import pyplot as plt
 
