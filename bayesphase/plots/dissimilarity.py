@@ -34,6 +34,10 @@ def plot_dissimilarity(
     ------
     TypeError, ValueError
         If it is neither a fit nor such a table.
+
+    Examples
+    --------
+    >>> bp.plot_dissimilarity(bp.dissimilarity(fit))  # doctest: +SKIP
     """
     table = _tables.dissimilarity_table(dissimilarity_or_fit)
     order = np.argsort(table["rank"].values)

@@ -76,6 +76,11 @@ def plot_training_map(
     ValueError
         If the table lacks a variable or has other dims, `ci_prob` is not that of the table,
         `n_features` is negative, or `driver` is unknown.
+
+    Examples
+    --------
+    >>> edges = bp.training_map(fit, ci_prob=0.5)  # doctest: +SKIP
+    >>> bp.plot_training_map(edges, min_runs=1, n_features=2)  # doctest: +SKIP
     """
     if driver not in _DRIVERS:
         raise ValueError(f"driver must be one of {list(_DRIVERS)}, got {driver!r}")
