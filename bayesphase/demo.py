@@ -135,7 +135,8 @@ def _figures(
 
     import bayesphase as bp
 
-    losses = metrics[[name for name in ("train_loss", "eval_loss") if name in metrics]]
+    names = [name for name in ("train_loss", "eval_loss") if name in metrics]
+    losses = metrics[names] if names else None  # features are drawn instead
     drawn = {
         "phases": lambda: bp.plot_phases(fit, loss=losses),
         "probabilities": lambda: bp.plot_phase_probabilities(fit),

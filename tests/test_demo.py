@@ -97,6 +97,17 @@ def test_losses_of_examples_make_one_more_figure(
     assert not list(tmp_path.rglob("*.html"))
 
 
+def test_without_losses_features_are_drawn(
+    metrics: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    written, _ = run(metrics.drop_vars("train_loss"), tmp_path)
+    assert {path.name for path in written} == {
+        "fit_2_phases.nc",
+        *(f"{figure}_2_phases.png" for figure in FIGURES),
+    }
+
+
 def test_without_metrics_it_says_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no metrics at '.*none.nc'; the runs of the proj"):
         demo(Console(file=io.StringIO()), data=tmp_path / "none.nc", output=tmp_path / "out")

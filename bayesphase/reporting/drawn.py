@@ -35,8 +35,8 @@ def drawn(analysis: Analysis) -> dict[str, Any]:
             for name, curves in panels.items()
         ],
         "runs": [
-            _run(analysis, panels, name, at, limit)
-            for name, at in zip(analysis.runs, kept, strict=True)
+            _run(analysis, panels, run, at, limit)
+            for run, at in zip(analysis.features["run"].values.tolist(), kept, strict=True)
         ],
         "fits": [_fit(analysis, tables, kept) for tables in analysis.fits],
     }
@@ -49,20 +49,26 @@ def checkpoints_drawn(n_runs: int) -> int:
 
 def curve_panels(analysis: Analysis) -> dict[str, xr.DataArray]:
     """Return the curves of each panel, dims (curve, run, step): losses, accuracies or features."""
-    panels = {}
-    if analysis.metrics is not None:
-        for kind in ("loss", "accuracy"):
-            names = [
-                name
-                for name, variable in analysis.metrics.data_vars.items()
-                if set(variable.dims) == {"run", "step"} and str(name).endswith(kind)
-            ]
-            if names:
-                losses = analysis.metrics[names[:MOST_CURVES]]
-                panels[kind] = _curves.loss_curves(losses, most=MOST_CURVES)
+    panels, metrics = {}, analysis.metrics
+    for kind in ("loss", "accuracy"):
+        names = curve_names(metrics, kind)
+        if metrics is not None and names:
+            losses = metrics[names[:MOST_CURVES]]
+            panels[kind] = _curves.loss_curves(losses, most=MOST_CURVES)
     if "loss" not in panels:
         panels = {"loss": _curves.first_features(analysis.fits[0].fit), **panels}
     return panels
+
+
+def curve_names(metrics: xr.Dataset | None, kind: str) -> list[Any]:
+    """Name the metrics with dims (run, step) that are of a kind: "loss" or "accuracy"."""
+    if metrics is None:
+        return []
+    return [
+        name
+        for name, variable in metrics.data_vars.items()
+        if set(variable.dims) == {"run", "step"} and str(name).endswith(kind)
+    ]
 
 
 def _kept(analysis: Analysis, run: int, limit: int) -> np.ndarray:
@@ -81,29 +87,35 @@ def _kept(analysis: Analysis, run: int, limit: int) -> np.ndarray:
 
 
 def _run(
-    analysis: Analysis, panels: dict[str, xr.DataArray], name: str, kept: np.ndarray, limit: int
+    analysis: Analysis, panels: dict[str, xr.DataArray], run: Any, kept: np.ndarray, limit: int
 ) -> dict[str, Any]:
     steps = analysis.features["step"].values[kept]
-    found: dict[str, Any] = {"name": name, "steps": steps.tolist()}
+    found: dict[str, Any] = {"name": str(run), "steps": steps.tolist()}
     epoch = analysis.features.coords.get("epoch")
     if epoch is not None and epoch.dims == ("step",):
         found["epochs"] = _rounded(epoch.values[kept])
     if analysis.pca.table is not None:
-        scores = analysis.pca.table["scores"].isel(component=slice(2)).sel(run=name).values[kept]
+        scores = analysis.pca.table["scores"].isel(component=slice(2)).sel(run=run).values[kept]
         found["scores"] = [_rounded(column) for column in scores.T]
     found["curves"] = {}
     for panel, curves in panels.items():
-        of_run = curves.sel(run=[name]) if name in curves["run"].values else curves[:, :0]
+        of_run = curves.sel(run=[run]) if run in curves["run"].values else curves[:, :0]
         found["curves"][panel] = [
-            _curve(curve.squeeze("run"), limit) for curve in of_run if curve.sizes["run"]
+            _curve(curve.squeeze("run"), steps, limit) for curve in of_run if curve.sizes["run"]
         ]
     return found
 
 
-def _curve(curve: xr.DataArray, limit: int) -> dict[str, Any]:
-    """Return the steps and values of one curve, thinned as checkpoints are."""
+def _curve(curve: xr.DataArray, drawn_at: np.ndarray, limit: int) -> dict[str, Any]:
+    """Return the steps and values of one curve, thinned to every nth and those at checkpoints.
+
+    At each checkpoint that is drawn it has a value to be marked, if one is known.
+    """
     known = curve.dropna("step")
-    known = known.isel(step=slice(None, None, max(1, math.ceil(known.size / limit))))
+    chosen = np.isin(known["step"].values, drawn_at)
+    chosen[:: max(1, math.ceil(known.size / limit))] = True
+    chosen[-1:] = True
+    known = known.isel(step=chosen)
     return {"steps": known["step"].values.tolist(), "values": _rounded(known.values)}
 
 
@@ -130,14 +142,14 @@ def _fit_run(tables: FitTables, run: int, kept: np.ndarray) -> dict[str, Any]:
         "probability": [_rounded(row, decimals=_DECIMALS) for row in probability],
         # [phase, first step, step at which the next begins or the run ends]
         "blocks": [
-            [state, int(at_checkpoints[a]), int(at_checkpoints[min(b + 1, len(path) - 1)])]
+            [state, float(at_checkpoints[a]), float(at_checkpoints[min(b + 1, len(path) - 1)])]
             for state, a, b in _tables.blocks(path)
         ],
         "switches": [
             [
                 int(table["state_from"][i]),
                 int(table["state_to"][i]),
-                *(int(table[name][i]) for name in ("step", "lower", "upper")),
+                *(float(table[name][i]) for name in ("step", "lower", "upper")),
             ]
             for i in range(table.sizes["switch"])
         ],

@@ -197,13 +197,19 @@ def _of_runs(metrics: Any, features: xr.DataArray) -> xr.Dataset | None:
 
 
 def _shown_first(tables: list[FitTables], counts: xr.Dataset | None) -> int:
-    """Choose the fit to begin with: the most probable of those that can be believed."""
+    """Choose the fit to begin with: the most probable of those that can be believed.
+
+    The last of those where nothing is known of how probable they are.
+    """
 
     def rank(i: int) -> tuple[bool, float, int]:
-        probability = np.nan
-        if counts is not None and "variant" not in counts.dims:
-            at = counts["probability"].reindex(n_states=[len(tables[i].states)])
-            probability = float(at[0])
-        return believed(tables[i]), np.nan_to_num(probability, nan=-1.0), i
+        evidence = np.nan
+        if counts is not None:  # not the probabilities: they are 0 far below the best, and tie
+            n = len(tables[i].states)
+            at = counts["log_evidence"].reindex(n_states=[n])
+            if "variant" in at.dims:
+                at = at.reindex(variant=[tables[i].name.removesuffix(str(n)).rstrip()])
+            evidence = float(at.squeeze())
+        return believed(tables[i]), np.nan_to_num(evidence, nan=-np.inf), i
 
     return max(range(len(tables)), key=rank)

@@ -93,7 +93,8 @@ def lead(analysis: "Analysis") -> str:
         return f"{said} No fit can be trusted yet: read on for why."
     if len(analysis.fits) == 1:
         return f"{said} The draws can be taken for the posterior of this model."
-    which = "the only one" if len(believable) == 1 else "the most probable of those"
+    rest = "the last of those" if analysis.counts.table is None else "the most probable of those"
+    which = "the only one" if len(believable) == 1 else rest
     return f"{said} Shown first is the fit with {shown.title}, {which} that can be believed."
 
 

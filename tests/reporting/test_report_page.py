@@ -1,6 +1,7 @@
 """What is in the file: the tables as they are, nothing hostile, nothing from elsewhere."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -278,13 +279,153 @@ def test_many_checkpoints_are_thinned_and_the_page_says_so(
     kept = data["runs"][0]["steps"]
     # every 4th, the last, and both sides of each switch of the most likely path
     assert kept == sorted({*range(0, 400, 40), 390, 90, 100, 200, 210})
-    assert data["runs"][0]["curves"]["loss"][0]["steps"] == list(range(0, 400, 40))
+    for run in data["runs"]:
+        for variable, curve in zip(("train_loss", "eval_loss"), run["curves"]["loss"], strict=True):
+            losses = hand_made_metrics()[variable].sel(run=run["name"]).dropna("step")
+            every = math.ceil(losses.size / 10)
+            steps = losses["step"].values
+            # every nth, the last, and all at checkpoints that are drawn: they can be marked
+            shown = {*steps[::every], steps[-1], *set(steps) & set(run["steps"])}
+            assert curve["steps"] == sorted(shown)
+            np.testing.assert_allclose(curve["values"], losses.sel(step=curve["steps"]), rtol=1e-4)
     assert any("no more than about 10 are drawn" in e.text for e in page.all("p"))
     for run, of_run in zip(data["runs"], data["fits"][0]["runs"], strict=True):
         assert len(run["steps"]) == len(of_run["path"]) == len(of_run["probability"][0])
     # tables are of all checkpoints
     assert values(page.rows("switches-0")[1])[1:5] == [1, 2, 210, 200]
     assert values(page.rows("table-of-runs")[0])[1] == 40
+
+
+def test_runs_may_be_numbers_and_steps_fractions(tmp_path: Path, metrics: xr.Dataset) -> None:
+    fit = hand_made(3)
+    for name in ("paths", "observed_data", "log_likelihood"):
+        tree = fit[name].to_dataset()
+        coords = {"run": [2, 0, 1], "step": STEPS / 20}
+        fit[name] = xr.DataTree(tree.assign_coords({k: v for k, v in coords.items() if k in tree}))
+    metrics = metrics.assign_coords(run=[2, 0, 1], step=STEPS / 20)
+    page = Page(bp.report(fit, tmp_path / "r.html", metrics=metrics).read_text())
+    data = data_of(page)
+    assert [run["name"] for run in data["runs"]] == ["2", "0", "1"]
+    assert {e.attrs["data-run"] for e in page.all("tr") if "data-run" in e.attrs} == {*"012"}
+    assert data["runs"][0]["steps"] == (STEPS / 20).tolist()
+    assert data["runs"][2]["curves"]["loss"][0]["steps"] == [
+        step for i, step in enumerate(STEPS / 20) if not 5 <= i < 9
+    ]
+    scores = bp.pca(fit["observed_data"]["features"])["scores"].sel(run=2)
+    np.testing.assert_allclose(data["runs"][0]["scores"], scores[:, :2].T, rtol=1e-4)
+    [first, _, third] = data["fits"][0]["runs"]
+    assert first["switches"] == [[0, 1, 5.0, 5.0, 5.0], [1, 2, 10.5, 10.0, 11.0]]
+    assert first["blocks"] == [[0, 0.0, 5.0], [1, 5.0, 10.5], [2, 10.5, 19.5]]
+    assert third["blocks"][0] == [0, 1.0, 7.5]
+
+
+@pytest.mark.parametrize("names", [["eval_accuracy"], ["weight_var"]])
+def test_metrics_without_losses_are_said_to_have_none(
+    tmp_path: Path, metrics: xr.Dataset, names: list[str]
+) -> None:
+    page = Page(bp.report(hand_made(2), tmp_path / "r.html", metrics=metrics[names]).read_text())
+    assert any("There are no losses" in e.text for e in page.all("p"))
+    assert data_of(page)["panels"][0]["curves"] == ["metric0", "metric1", "metric2"]
+
+
+def test_metrics_with_losses_are_not(page: Page) -> None:
+    assert not any("There are no losses" in e.text for e in page.all("p"))
+
+
+def test_a_browser_does_not_restore_what_was_chosen(page: Page) -> None:
+    [form] = page.all("form")
+    assert form.attrs["autocomplete"] == "off"
+
+
+EVIDENCE = {2: -1000.0, 3: -10.0, 4: -900.0}
+VARIANTS = ["a 3", "b 2", "b 3", "a 2"]
+
+
+def counts_of(evidence: dict[int, float]) -> xr.Dataset:
+    log = np.array(list(evidence.values()))
+    return xr.Dataset(
+        {
+            "log_evidence": ("n_states", log),
+            "probability": ("n_states", np.exp(log - log.max()) / np.exp(log - log.max()).sum()),
+        },
+        coords={"n_states": list(evidence)},
+    )
+
+
+def of_variants() -> xr.Dataset:
+    tables = [counts_of({2: -5.0, 3: -7.0}), counts_of({2: -6.0, 3: -4.0})]
+    return xr.concat(tables, xr.Variable("variant", ["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "believable", "counts", "shown", "which"),
+    [
+        # 2 and 4 both have a probability of 0.0
+        (["4", "2", "3"], ["4", "2", "3"], counts_of(EVIDENCE), "3", "the most probable of those"),
+        (["4", "2", "3"], ["4", "2"], counts_of(EVIDENCE), "4", "the most probable of those"),
+        (["4", "2", "3"], ["2"], counts_of(EVIDENCE), "2", "the only one"),
+        (["2", "4"], ["2", "4"], None, "4", "the last of those"),
+        (["2", "4"], ["2"], None, "2", "the only one"),
+        (VARIANTS, VARIANTS, of_variants(), "b 3", "the most probable of those"),
+    ],
+)
+def test_the_fit_shown_first_is_what_it_is_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    believable: list[str],
+    counts: xr.Dataset | None,
+    shown: str,
+    which: str,
+) -> None:
+    from bayesphase.reporting import gather, words
+
+    def made(fits: dict, random_seed: int | None) -> xr.Dataset:
+        if counts is None:
+            raise ValueError("no evidence is known")
+        return counts
+
+    def diagnosed(fit: xr.DataTree) -> xr.Dataset:
+        return xr.Dataset(attrs={"believable": any(fit is fits[name] for name in believable)})
+
+    fits = {name: hand_made(int(name[-1])) for name in names}
+    monkeypatch.setattr(gather, "state_counts", made)
+    monkeypatch.setattr(gather, "diagnose", diagnosed)
+    analysis = gather.gather(fits, None, ci_prob=0.9, random_seed=1)
+    first = analysis.fits[analysis.shown]
+    assert first.name == shown
+    said = words.lead(analysis)
+    assert said.endswith(f"the fit with {first.title}, {which} that can be believed.")
+
+
+@pytest.mark.parametrize("with_variants", [False, True])
+def test_what_is_not_known_is_no_probability_of_zero(with_variants: bool) -> None:
+    from types import SimpleNamespace
+
+    from bayesphase.reporting.figures.counts import counts
+
+    table = counts_table()
+    table["probability_wider"][1] = np.nan
+    table["mcse"][2] = np.nan
+    if with_variants:
+        table = xr.concat([table, table], xr.Variable("variant", ["a", "b"]))
+    made = counts(SimpleNamespace(counts=SimpleNamespace(table=table)))
+    found = {"VBar": [], "Text": [], "Segment": []}
+    for renderer in made.renderers:
+        columns = renderer.data_source.data
+        kind = type(renderer.glyph).__name__
+        heights = {"VBar": "top", "Text": "text", "Segment": "y1"}[kind]
+        places = columns["x0" if kind == "Segment" else "x"]
+        found[kind] += zip(np.round(places, 2).tolist(), columns[heights], strict=True)
+    rows = [0, 3] if with_variants else [0]
+    assert sorted(found["Text"]) == sorted(
+        (round(row + x, 2), "?") for row in rows for x in (-0.27, 0, 1)
+    )
+    bars = [(0.73, 0.25), (1.73, 0.75), (2, 0.4), (0.27, 0.0), (1.27, 0.05), (2.27, 0.95)]
+    assert sorted(found["VBar"]) == sorted((round(row + x, 2), p) for row in rows for x, p in bars)
+    errors = [(0.73, 0.26), (2, 0.41)]  # none where the error is not known
+    assert sorted(found["Segment"]) == sorted(
+        (round(row + x, 2), pytest.approx(p)) for row in rows for x, p in errors
+    )
 
 
 def test_how_many_are_drawn() -> None:

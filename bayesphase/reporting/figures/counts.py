@@ -19,7 +19,10 @@ _GROUP = 0.8  # of the distance between two numbers that their bars take
 
 
 def counts(analysis: Analysis) -> Any:
-    """Plot the columns of `state_counts` side by side, with their Monte Carlo errors."""
+    """Plot the columns of `state_counts` side by side, with their Monte Carlo errors.
+
+    What is not known is a question mark, for a bar of no height would be a probability of 0.
+    """
     from bokeh.models import FixedTicker
 
     table = analysis.counts.table
@@ -43,9 +46,10 @@ def counts(analysis: Analysis) -> Any:
     for b, (name, error, label, color, pattern) in enumerate(_BARS):
         x = np.arange(len(rows)) + (b - (len(_BARS) - 1) / 2) * width
         values = table[name].transpose(..., "n_states").values.reshape(-1)
+        known = np.isfinite(values)
         bars = made.vbar(
-            x=x.tolist(),
-            top=np.nan_to_num(values).tolist(),
+            x=x[known].tolist(),
+            top=values[known].tolist(),
             width=width * 0.9,
             fill_color=color,
             line_color=None,
@@ -53,11 +57,21 @@ def counts(analysis: Analysis) -> Any:
             hatch_color="white",
         )
         items.append((f"counts:legend:{b}", label, bars))
+        unknown = made.text(
+            x=x[~known].tolist(),
+            y=[0.0] * int((~known).sum()),
+            text=["?"] * int((~known).sum()),
+            text_align="center",
+            text_baseline="bottom",
+            text_font_size="12px",
+        )
+        _plot.ink(unknown.glyph, "text_color")
         if error is not None:
-            errors = np.nan_to_num(table[error].transpose(..., "n_states").values.reshape(-1))
+            errors = table[error].transpose(..., "n_states").values.reshape(-1)
             low, high = np.clip([values - errors, values + errors], 0, 1)
             at = {"x0": x, "x1": x, "y0": low, "y1": high}
-            columns = {name: ends.tolist() for name, ends in at.items()}
+            sure = known & np.isfinite(errors)
+            columns = {name: ends[sure].tolist() for name, ends in at.items()}
             whiskers = made.segment(**columns, line_width=2)
             _plot.ink(whiskers.glyph, "line_color")
     _plot.legend(made, items)

@@ -1,6 +1,6 @@
 """Run by run: linked figures of curves, trajectory and phase probabilities."""
 
-from bayesphase.reporting.drawn import checkpoints_drawn, curve_panels
+from bayesphase.reporting.drawn import checkpoints_drawn, curve_names, curve_panels
 from bayesphase.reporting.gather import Analysis
 from bayesphase.reporting.sections._section import Section
 
@@ -16,7 +16,7 @@ def section(analysis: Analysis) -> Section:
         "Run by run",
         {
             "panels": panels,
-            "losses": analysis.metrics is not None,
+            "losses": bool(curve_names(analysis.metrics, "loss")),
             "pca": analysis.pca.table is not None,
             "notes": analysis.pca.notes,
             "thinned": f"{limit:,}" if thinned else "",
