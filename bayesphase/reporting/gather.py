@@ -10,6 +10,7 @@ import xarray as xr
 from bayesphase.analysis.compare import compare
 from bayesphase.analysis.counts import state_counts
 from bayesphase.analysis.diagnostics import diagnose
+from bayesphase.analysis.forecast_intervals import forecast_intervals
 from bayesphase.analysis.phases import (
     boundaries,
     dwell_times,
@@ -69,6 +70,7 @@ class Analysis(NamedTuple):
     features: xr.DataArray
     pca: Asked
     metrics: xr.Dataset | None
+    forecasts: xr.Dataset | None
     ci_prob: float
 
     @property
@@ -81,6 +83,7 @@ def gather(
     fits: xr.DataTree | Mapping[str, xr.DataTree],
     metrics: xr.Dataset | None,
     *,
+    forecasts: xr.Dataset | None = None,
     ci_prob: float,
     random_seed: int | None,
 ) -> Analysis:
@@ -89,7 +92,8 @@ def gather(
     Raises
     ------
     TypeError, ValueError
-        If something is no fit, or the fits are of different features, or `metrics` of other runs.
+        If something is no fit, or the fits are of different features, `metrics` of other runs, or
+        `forecasts` no forecast or of another number of phases.
     """
     named = _by_name(fits)
     features = _same_features(named)
@@ -104,6 +108,7 @@ def gather(
         features=features,
         pca=_ask(lambda: pca(features)),
         metrics=_of_runs(metrics, features),
+        forecasts=_of_fits(forecasts, tables, ci_prob),
         ci_prob=ci_prob,
     )
 
@@ -194,6 +199,22 @@ def _of_runs(metrics: Any, features: xr.DataArray) -> xr.Dataset | None:
             f"fitted: those are {fitted.tolist()}"
         )
     return metrics
+
+
+def _of_fits(
+    forecasts: xr.Dataset | None, tables: list[FitTables], ci_prob: float
+) -> xr.Dataset | None:
+    """Sum forecasts up, if they can be by any of the fits."""
+    if forecasts is None:
+        return None
+    summed = forecast_intervals(forecasts, ci_prob=(ci_prob,))
+    numbers = sorted({len(of_fit.states) for of_fit in tables})
+    if summed.sizes["state"] not in numbers:
+        raise ValueError(
+            f"forecasts are of {summed.sizes['state']} phases, and the fits have {numbers}: give "
+            f"those that bayesphase.forecast makes with one of these fits"
+        )
+    return summed
 
 
 def _shown_first(tables: list[FitTables], counts: xr.Dataset | None) -> int:

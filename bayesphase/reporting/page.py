@@ -21,6 +21,7 @@ def report(
     path: str | os.PathLike[str],
     *,
     metrics: xr.Dataset | None = None,
+    forecasts: xr.Dataset | None = None,
     title: str = "Phases of training",
     ci_prob: float = 0.9,
     random_seed: int | None = None,
@@ -41,6 +42,9 @@ def report(
     metrics : Dataset, optional
         Metrics of the same runs: variables with dims (run, step) whose names end in ``loss`` or
         ``accuracy`` are drawn, at most four of each. Without any, the first features are.
+    forecasts : Dataset, optional
+        What `bayesphase.forecast` returns of runs in progress with one of the fits: when they
+        converge and enter phases is then said, too.
     title : str
     ci_prob : float, default 0.9
         Probability of all intervals.
@@ -56,10 +60,11 @@ def report(
     Raises
     ------
     TypeError
-        If something is no fit, or `metrics` no Dataset.
+        If something is no fit, or `metrics` or `forecasts` no Dataset.
     ValueError
-        If the fits are of different features, `metrics` of none of their runs, `ci_prob` is not
-        between 0 and 1, or `path` has another suffix.
+        If the fits are of different features, `metrics` of none of their runs, `forecasts` of
+        another number of phases or no forecast, `ci_prob` is not between 0 and 1, or `path` has
+        another suffix.
     FileNotFoundError
         If the folder to write in does not exist.
     ModuleNotFoundError
@@ -69,11 +74,13 @@ def report(
     --------
     >>> fits = bp.fit_range(x, range(2, 5), random_seed=1)  # doctest: +SKIP
     >>> bp.report(fits, "report.html", metrics=metrics)  # doctest: +SKIP
+    >>> ahead = bp.forecast(fits["3"], new_features, metrics=metrics)  # doctest: +SKIP
+    >>> bp.report(fits, "report.html", metrics=metrics, forecasts=ahead)  # doctest: +SKIP
     """
     path = _checked(path)
     ci_prob = check_ci_prob(ci_prob)
     _require_libraries()
-    analysis = gather(fits, metrics, ci_prob=ci_prob, random_seed=random_seed)
+    analysis = gather(fits, metrics, forecasts=forecasts, ci_prob=ci_prob, random_seed=random_seed)
     html = _render(analysis, title=str(title))
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:  # so that there is the old page or the new one, never half of it

@@ -34,6 +34,8 @@ def number(value: Any) -> str:
     value = float(value)
     if np.isnan(value):
         return ""
+    if np.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value.is_integer() and abs(value) < 1e15:
         return f"{value:,.0f}"
     if abs(value) >= 1000:
@@ -53,7 +55,7 @@ def probability(value: Any) -> str:
 
 def interval(lower: Any, upper: Any) -> str:
     """Write the two ends of an interval; an empty text where there is none."""
-    return f"{number(lower)} to {number(upper)}" if np.isfinite(float(lower)) else ""
+    return "" if np.isnan(float(lower)) else f"{number(lower)} to {number(upper)}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,7 +7,7 @@ among the curves of losses. What has the colour of text is tagged, to follow the
 from typing import Any
 
 from bayesphase.reporting.drawn import curve_panels
-from bayesphase.reporting.figures import counts, linked, overview, speeds
+from bayesphase.reporting.figures import counts, forecasts, linked, overview, speeds
 from bayesphase.reporting.gather import Analysis
 
 
@@ -29,4 +29,6 @@ def figures(analysis: Analysis) -> dict[str, Any]:
         made["speeds"] = speeds.speeds(analysis, n_phases)
     if analysis.counts.table is not None:
         made["counts"] = counts.counts(analysis)
+    if analysis.forecasts is not None:
+        made["forecasts"] = forecasts.forecasts(analysis)
     return made

@@ -8,7 +8,15 @@ One that has nothing to say of these fits returns None and is left out.
 from collections.abc import Callable
 
 from bayesphase.reporting.gather import Analysis
-from bayesphase.reporting.sections import believed, boundaries, changes, counts, fitted, runs
+from bayesphase.reporting.sections import (
+    believed,
+    boundaries,
+    changes,
+    counts,
+    fitted,
+    forecasts,
+    runs,
+)
 from bayesphase.reporting.sections._section import Section
 
 SECTIONS: tuple[Callable[[Analysis], Section | None], ...] = (
@@ -18,6 +26,7 @@ SECTIONS: tuple[Callable[[Analysis], Section | None], ...] = (
     runs.section,
     boundaries.section,
     changes.section,
+    forecasts.section,
 )
 
 
