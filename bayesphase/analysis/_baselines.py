@@ -29,7 +29,10 @@ def mean(event: np.ndarray, now: float) -> np.ndarray:
 
 def constant_hazard(event: np.ndarray, last: np.ndarray, now: float) -> np.ndarray:
     """Forecast an exponential distribution from now on: events over the time at risk."""
-    rate = (~np.isnan(event)).sum() / np.where(np.isnan(event), last, event).sum()
+    happened = ~np.isnan(event)
+    if not happened.any():
+        return np.empty(0)
+    rate = happened.sum() / np.where(happened, event, last).sum()
     return now - np.log1p(-_MIDDLES) / rate
 
 

@@ -15,7 +15,8 @@ class Shares(NamedTuple):
     than the mean of the states, and `p_value` that of the two-sided t test of it being 0; NaN where
     no run is ever in the state. `r2` is in-sample, `adjusted_r2` for the number of states, and
     `r2_by_run` is of predictions of runs that are left out of the fit. `p_overall` is that of the F
-    test of no state making a difference. What needs more runs than there are is NaN.
+    test of no state making a difference. What needs more runs than there are is NaN, and so are
+    all R2 and p-values where all took the same time.
     """
 
     coefficient: np.ndarray
@@ -39,13 +40,16 @@ def regress(shares: np.ndarray, time: np.ndarray) -> Shares:
     level = inverse @ time
     fitted = (shares @ level[..., None])[..., 0]
     centred = time - time.mean()
-    total = (centred**2).sum()
+    # nothing to explain where all are the same, whatever the rounding
+    total = (centred**2).sum() if np.ptp(time) > 0.0 else np.nan
     residual = ((time - fitted) ** 2).sum(axis=1)
     left, used = n_runs - rank, rank - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1.0 - residual / total
         variance = np.where(left > 0, residual / left, np.nan)
         adjusted = 1.0 - variance * (n_runs - 1) / total
+        if np.isnan(total):
+            variance = np.full_like(variance, np.nan)
         f = np.where(used > 0, (total - residual) / used / variance, np.nan)
         p_overall = np.where(left > 0, fdtrc(used, left, f), np.nan)
         # contrasts with the mean of the states that there are
@@ -60,7 +64,7 @@ def regress(shares: np.ndarray, time: np.ndarray) -> Shares:
     return Shares(
         np.where(known, coefficient, np.nan),
         np.where(known & (left > 0)[:, None], p_value, np.nan),
-        r2 if total > 0 else np.full(n_draws, np.nan),
+        r2,
         adjusted,
         _r2_by_run(shares, time),
         p_overall,
@@ -70,14 +74,16 @@ def regress(shares: np.ndarray, time: np.ndarray) -> Shares:
 def _r2_by_run(shares: np.ndarray, time: np.ndarray) -> np.ndarray:
     """R2 (draw) of predictions of each run by all others, over those by the mean of the others."""
     n_runs = len(time)
-    if n_runs < 3:
+    if n_runs < 3 or np.ptp(time) == 0.0:
         return np.full(len(shares), np.nan)
     off = np.empty(shares.shape[:2])
     for run in range(n_runs):
         others = np.arange(n_runs) != run
         inverse, _ = _inverse(shares[:, others])
-        level = inverse @ time[others]
-        off[:, run] = time[run] - (shares[:, run] * level).sum(axis=1)
+        # about their mean, which is said of a state that only this run is in
+        mean = time[others].mean()
+        level = inverse @ (time[others] - mean)
+        off[:, run] = time[run] - mean - (shares[:, run] * level).sum(axis=1)
     from_mean = (time - time.mean()) * n_runs / (n_runs - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 1.0 - (off**2).sum(axis=1) / (from_mean**2).sum()

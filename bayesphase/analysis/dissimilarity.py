@@ -36,7 +36,8 @@ def dissimilarity(
         - ``run_distance`` (run): mean distance of a run from the others; outliers are far off.
         - ``share`` (run, state): share of its time that a run spends in a state.
 
-        ``rank`` (run) is the place of the run in an order in which similar ones are neighbours, for
+        A run with a single checkpoint has no shares: its distances are NaN, and those of others
+        are of the rest. ``rank`` (run) is the place of the run in an order in which similar ones are neighbours, for
         figures. The attributes hold ``ground`` and ``ci_prob``.
 
     Raises
@@ -65,14 +66,14 @@ def dissimilarity(
         raise ValueError(f"dissimilarity is between runs, but the fit has {n_runs}")
     shares = state_shares(state, labels.size)
     distance = np.stack([_distance(shares, shares[:, [r]], ground) for r in range(n_runs)], axis=2)
-    run_distance = distance.sum(axis=2) / (n_runs - 1)
+    run_distance = _mean_of_known(np.where(np.eye(n_runs, dtype=bool), np.nan, distance))
     sums = partial(summed, units="1", ci_prob=ci_prob)
     between = sums("distance", ("run", "run_other"), distance, "distance of the two runs")
     rank = _similar_beside(between["distance"][1])
     mean = "mean distance of the run from the others"
     return xr.Dataset(
         {
-            **sums("expected", (), run_distance.mean(axis=1), "distance of two runs"),
+            **sums("expected", (), _mean_of_known(run_distance), "distance of two runs"),
             **between,
             **sums("run_distance", "run", run_distance, mean),
             **sums("share", ("run", "state"), shares, "share of time in the state"),
@@ -92,6 +93,14 @@ def _distance(p: np.ndarray, q: np.ndarray, ground: str) -> np.ndarray:
     if ground == "discrete":
         return 0.5 * np.abs(p - q).sum(axis=-1)
     return np.abs((p - q).cumsum(axis=-1)).sum(axis=-1)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the last dim of what is not NaN; NaN where nothing is left."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _similar_beside(distance: np.ndarray) -> np.ndarray:

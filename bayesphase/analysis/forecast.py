@@ -176,7 +176,7 @@ def forecast_from(
     attrs = {"long_name": f"step at which {converged}", "units": STEP_UNITS}
     table["converged_step"] = (("sample", "run"), time, attrs)
     table.attrs["converged"] = converged
-    if np.isnan(time).any():
+    if np.isnan(time).any() or np.isnan(event).all():  # nobody to go the way of
         return table
     donor = rng.choice(np.flatnonzero(~np.isnan(event)), rank.shape)
     for name in known.names:

@@ -1,19 +1,23 @@
 """A forecast in medians and intervals."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 
 from bayesphase.analysis._paths import check_ci_prob
 
 
-def forecast_intervals(table: xr.Dataset, *, ci_prob: tuple[float, ...] = (0.5, 0.9)) -> xr.Dataset:
+def forecast_intervals(
+    table: xr.Dataset, *, ci_prob: float | Iterable[float] = (0.5, 0.9)
+) -> xr.Dataset:
     """Sum up a forecast: medians and equal-tailed intervals.
 
     Parameters
     ----------
     table : Dataset
         What `bayesphase.forecast` returns.
-    ci_prob : tuple of float
+    ci_prob : float, or iterable of float
         Probabilities of the intervals.
 
     Returns
@@ -37,7 +41,8 @@ def forecast_intervals(table: xr.Dataset, *, ci_prob: tuple[float, ...] = (0.5, 
         raise ValueError(
             f"expected the table that bayesphase.forecast returns, this one has {list(table)}"
         )
-    tails = [(1 - check_ci_prob(p)) / 2 for p in ci_prob]
+    each = ci_prob if isinstance(ci_prob, Iterable) else (ci_prob,)
+    tails = [(1 - check_ci_prob(p)) / 2 for p in each]
     # rounded, so that they can be selected by their names
     at = np.unique(np.round([0.5, *tails, *(1 - tail for tail in tails)], 9))
     out = {"phase_probability": table["phase_probability"]}

@@ -159,8 +159,10 @@ def _with_savings(table: xr.Dataset) -> xr.Dataset:
     # from the last share on, as long as all later ones are near as well
     near = (off <= tolerance).sortby("seen", ascending=False).cumprod("seen").sortby("seen")
     narrow = width <= tolerance
-    saved, stopped = (1.0 - _first_seen(each) for each in (near.astype(bool), narrow))
-    stopped_off = off.where(table["seen"] == 1.0 - stopped).max("seen")
+    first_narrow = _first_seen(narrow)
+    saved, stopped = 1.0 - _first_seen(near.astype(bool)), 1.0 - first_narrow
+    # compared with what was seen itself: 1 - (1 - 0.1) is not 0.1
+    stopped_off = off.where(table["seen"] == first_narrow).max("seen")
     happened = truth.notnull()
     variables = {
         "saved": (saved.fillna(0.0), "share of the steps to convergence that were not needed"),

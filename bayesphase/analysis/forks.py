@@ -10,6 +10,7 @@ from bayesphase.analysis._paths import (
     check_ci_prob,
     checkpoint_quantiles,
     each_run,
+    earliest,
     sampled_paths,
     visits_of,
 )
@@ -31,8 +32,9 @@ def forks(fit: xr.DataTree, *, least: int = 5, ci_prob: float = 0.9) -> xr.Datas
     fit : DataTree
         What `bayesphase.fit` returns.
     least : int, default 5
-        A run falls back if it leaves a state for one that it first entered before, and stays for
-        so many checkpoints in both; what is shorter is taken for an unsure boundary.
+        A run falls back if it goes from a state to one that it first entered before, and stays
+        for so many checkpoints in both; what is shorter is taken for an unsure boundary, and left
+        out.
     ci_prob : float, default 0.9
         Probability that the equal-tailed intervals hold.
 
@@ -41,7 +43,9 @@ def forks(fit: xr.DataTree, *, least: int = 5, ci_prob: float = 0.9) -> xr.Datas
     Dataset
         - ``forked``: probability that any two runs part ways. If it is small, the map is linear.
         - ``visited`` (run, state): probability that the run enters the state.
-        - ``optional`` (state): probability that some runs enter it, and others not.
+        - ``skipped`` (run, state): probability that the run skips the state: others enter it, and
+          the run has parted from all of these. One that may yet get there does not skip it.
+        - ``optional`` (state): probability that any run skips it.
         - ``sequence`` (run): the most probable order of first entries, such as "0-1-2";
           ``sequence_probability`` (run) is its probability.
         - ``together`` (run, run_other): probability that the two do not part ways.
@@ -69,17 +73,20 @@ def forks(fit: xr.DataTree, *, least: int = 5, ci_prob: float = 0.9) -> xr.Datas
     order = np.where(np.sort(visited, axis=2)[..., ::-1], np.argsort(entries, axis=2), -1)
     parted = _parted(order)
     together = 1.0 - parted.mean(axis=0)
-    some, all_runs = visited.any(axis=1), visited.all(axis=1)
+    # of the runs that a run has not parted from, itself among them, one enters it: so it may yet
+    may_enter = (~parted).astype(np.float32) @ visited.astype(np.float32) > 0.5
+    skipped = visited.any(axis=1)[:, None] & ~may_enter
     sequence, probability = zip(*(_modal(order[:, r]) for r in range(order.shape[1])), strict=True)
     columns: dict[str, tuple[str | tuple[str, ...], Any, str, str]] = {
         "forked": ((), parted.any(axis=(1, 2)).mean(), "probability that runs part ways", "1"),
         "visited": (("run", "state"), visited.mean(axis=0), "probability of entering it", "1"),
-        "optional": ("state", (some & ~all_runs).mean(axis=0), "probability of being skipped", "1"),
+        "skipped": (("run", "state"), skipped.mean(axis=0), "probability of skipping it", "1"),
+        "optional": ("state", skipped.any(axis=1).mean(axis=0), "probability that any does", "1"),
         "sequence": ("run", np.array(sequence), "most probable order of first entries", "1"),
         "sequence_probability": ("run", np.array(probability), "probability of that order", "1"),
         "together": (("run", "run_other"), together, "probability of not parting ways", "1"),
         "trajectory": ("run", _groups(together), "group of runs on the same way", "1"),
-        **_falls(state, entries, least=least, ci_prob=ci_prob),
+        **_falls(state, visited.shape[2], least=least, ci_prob=ci_prob),
     }
     table = xr.Dataset(
         {name: variable(*column) for name, column in columns.items()},
@@ -124,21 +131,18 @@ def _groups(together: np.ndarray) -> np.ndarray:
 
 
 def _falls(
-    state: xr.DataArray, entries: np.ndarray, *, least: int, ci_prob: float
+    state: xr.DataArray, n_states: int, *, least: int, ci_prob: float
 ) -> dict[str, tuple[str, np.ndarray, str, str]]:
     """Find the longest return to an earlier state of every run and sample."""
-    n_samples, n_runs, n_states = entries.shape
+    n_samples, n_runs = state.sizes["chain"] * state.sizes["draw"], state.sizes["run"]
     begin, duration = np.full((2, n_samples, n_runs), np.nan)
     edge = np.full((n_samples, n_runs), -1)
     for r, (path, _, steps) in enumerate(each_run(state)):
         if not len(steps):
             continue
-        sample, visited, at = visits_of(path, np.arange(len(steps)))
-        last = np.append(sample[1:] != sample[:-1], True)
-        end = np.where(last, len(steps), np.roll(at, -1))
-        long = end - at >= least
-        came = entries[sample, r, visited]
-        back = (sample[1:] == sample[:-1]) & (came[1:] < came[:-1]) & long[1:] & long[:-1]
+        sample, visited, at, end = _stays(path, least)
+        came = earliest(sample * n_states + visited, at, (n_samples, n_states))[sample, visited]
+        back = (sample[1:] == sample[:-1]) & (came[1:] < came[:-1])
         falls = np.flatnonzero(back) + 1
         held = steps[np.minimum(end, len(steps) - 1)] - steps[at]
         # the longest of each sample is written last, the earliest of those that are as long
@@ -160,6 +164,26 @@ def _falls(
     }
 
 
+def _stays(
+    path: np.ndarray, least: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut paths (sample, checkpoint) into stays of at least so many checkpoints.
+
+    What is shorter is left out, and stays in the same state on both sides of it are one. Returns
+    sample, state, and the first checkpoint and that after the last, all (stay).
+    """
+    n_checkpoints = path.shape[1]
+    sample, visited, at = visits_of(path, np.arange(n_checkpoints))
+    last = np.append(sample[1:] != sample[:-1], True)
+    end = np.where(last, n_checkpoints, np.roll(at, -1))
+    long = end - at >= least
+    sample, visited, at, end = sample[long], visited[long], at[long], end[long]
+    begins = np.ones(len(at), bool)
+    begins[1:] = (sample[1:] != sample[:-1]) | (visited[1:] != visited[:-1])
+    ends = np.append(begins[1:], True)[: len(at)]
+    return sample[begins], visited[begins], at[begins], end[ends]
+
+
 def _most_frequent(edges: np.ndarray) -> int:
     return int(np.bincount(edges).argmax()) if edges.size else -1
 
@@ -173,7 +197,7 @@ def _verdict(table: xr.Dataset) -> str:
         said = [f"Runs part ways (probability {forked:.2f}), in {n_ways} groups."]
     skipped = table["state"].values[table["optional"].values >= _SURE]
     for k in skipped:
-        runs = table["run"].values[table["visited"].sel(state=k).values < _SURE]
+        runs = table["run"].values[table["skipped"].sel(state=k).values >= _SURE]
         said.append(f"State {k} is skipped by {', '.join(map(str, runs)) or 'no run for sure'}.")
     for run in table["run"].values[table["falls_back"].values >= _SURE]:
         one = table.sel(run=run)

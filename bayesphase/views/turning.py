@@ -30,7 +30,7 @@ def turning_points(
     min_stability: float = 0.5,
     ci_prob: float = 0.9,
     n_resamples: int = 100,
-    random_seed: int | None = 0,
+    random_seed: int | None = None,
 ) -> xr.Dataset:
     """Find the steps at which the path of a run through its principal components turns.
 
@@ -84,7 +84,7 @@ def turning_points(
     Raises
     ------
     TypeError
-        If the table is no Dataset, or `n_resamples` no integer.
+        If the table is no Dataset, or `n_resamples` or `random_seed` no integer.
     ValueError
         If the table lacks ``scores``, these are infinite, or an argument is out of its range.
 
@@ -123,8 +123,10 @@ def turning_points(
         min_angle=_between(min_angle, 0, 180, "min_angle"),
         min_stability=_between(min_stability, 0, 1, "min_stability"),
         ci_prob=_between(ci_prob, 0, 1, "ci_prob"),
-        n_resamples=_count(n_resamples),
+        n_resamples=_count("n_resamples", n_resamples, least=1),
     )
+    if random_seed is not None:
+        random_seed = _count("random_seed", random_seed, least=0)
     rng = np.random.default_rng(random_seed)
     found, paths = [], []
     for run in scores:
@@ -247,9 +249,9 @@ def _between(value: float, low: float, high: float, name: str) -> float:
     return float(value)
 
 
-def _count(value: int) -> int:
+def _count(name: str, value: int, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"n_resamples must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"n_resamples must be at least 1, got {value}")
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)

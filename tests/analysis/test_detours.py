@@ -187,7 +187,28 @@ def test_too_few_runs_leave_what_needs_more_unknown():
     for name in ("adjusted_r2", "r2_by_run", "p_overall", "coefficient", "p_value"):
         assert np.isnan(getattr(found, name)).all()
     constant = _shares.regress(np.tile([[0.5, 0.5]], (1, 4, 1)), np.ones(4))
-    assert np.isnan(constant.r2[0])
+    for name in ("r2", "adjusted_r2", "r2_by_run", "p_overall", "p_value"):
+        assert np.isnan(getattr(constant, name)).all()
+
+
+@pytest.mark.parametrize("time", [0.1, 4560.0])
+def test_times_that_are_all_the_same_leave_nothing_to_explain(time):
+    shares = random_shares(np.random.default_rng(9), 12, 3)
+    found = _shares.regress(shares[None], np.full(12, time))
+    np.testing.assert_allclose(found.coefficient, 0.0, atol=1e-9)
+    for name in ("r2", "adjusted_r2", "r2_by_run", "p_overall", "p_value"):
+        assert np.isnan(getattr(found, name)).all()
+
+
+def test_r2_by_run_does_not_depend_on_where_time_begins():
+    """One run alone is in state 2, of which the others say nothing."""
+    rng = np.random.default_rng(10)
+    shares = random_shares(rng, 9, 3)
+    shares[1:, 2] = 0.0
+    shares /= shares.sum(axis=1, keepdims=True)
+    time = 5.0 + shares[:, 1] + 0.1 * rng.normal(size=9)
+    one, other = (_shares.regress(shares[None], time + later).r2_by_run for later in (0, 1e4))
+    np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 # The table

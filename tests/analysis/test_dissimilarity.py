@@ -69,6 +69,9 @@ def test_a_run_of_one_checkpoint_has_no_distance():
     table = dissimilarity(fit_from_paths(np.array([[[0, 0, 1], [0, 1, 1], [0, -1, -1]]])))
     assert table["distance"].isel(run=2, run_other=[0, 1]).isnull().all()
     assert sorted(table["rank"].values) == [0, 1, 2]
+    # the first two have shares (1, 0) and (1/2, 1/2)
+    np.testing.assert_allclose(table["run_distance"], [0.5, 0.5, np.nan])
+    np.testing.assert_allclose(table["expected"], 0.5)
 
 
 def test_quantities_are_named_and_errors(by_hand):

@@ -38,9 +38,9 @@ def test_forks_and_skipped_states_are_found(planted):
     assert table["sequence"].values.tolist() == ["0-2-3", "0-2-3", "0-1-2-3", "0-1-2-3", "0-2"]
     np.testing.assert_allclose(table["sequence_probability"], [1, 0.9, 1, 1, 1])
     np.testing.assert_allclose(table["visited"].sel(state=1), [0, 0.1, 1, 1, 0])
-    np.testing.assert_allclose(
-        table["optional"], [0, 1, 0, 1, 0]
-    )  # e has not got to 3, nobody to 4
+    # e has not got to 3, where a goes by the same way, and nobody to 4
+    np.testing.assert_allclose(table["optional"], [0, 1, 0, 0, 0])
+    np.testing.assert_allclose(table["skipped"].sel(state=1), [1, 0.9, 0, 0, 1])
     together = table["together"].to_pandas()
     assert together.loc["a", "b"] == together.loc["b", "a"] == pytest.approx(0.9)
     assert together.loc["b", "c"] == pytest.approx(0.1)
@@ -53,6 +53,25 @@ def test_a_run_that_stops_early_is_on_no_way_of_its_own():
     table = forks(fit_from_paths(np.array([state])))
     assert table["forked"] == 0.0
     assert (table["trajectory"] == 0).all()
+    assert (table["optional"] == 0).all()
+    assert "skipped" not in table.attrs["verdict"]
+
+
+def test_ends_that_runs_do_not_share_are_skipped():
+    """A run without checkpoints skips nothing, and one in state 0 may still go either way."""
+    ends = [path((0, 20), (1, 40)), path((0, 20), (2, 40)), path((0, 60)), np.full(60, -1)]
+    skipped = forks(fit_from_paths(np.array([ends])))["skipped"]
+    np.testing.assert_array_equal(skipped, [[0, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_a_brief_visit_between_does_not_hide_a_fall():
+    between = path((0, 10), (1, 10), (2, 10), (1, 3), (0, 40), n=73)
+    brief_first = path((1, 3), (0, 20), (1, 20), (2, 30), n=73)  # 1 was not entered before 0
+    in_two = path((0, 20), (1, 20), (0, 10), (1, 2), (0, 8), (2, 13), n=73)
+    table = forks(fit_from_paths(np.array([[between, brief_first, in_two]])))
+    np.testing.assert_array_equal(table["falls_back"], [1, 0, 1])
+    assert (table["fall_from"][0], table["fall_to"][0], table["fall_step"][0]) == (2, 0, 330)
+    assert table["fall_duration"][2] == 200  # what is brief does not cut the stay
 
 
 def test_the_probability_of_a_fork_is_that_of_any():
@@ -115,15 +134,11 @@ def test_falls_agree_with_loops_over_paths():
         there = noisy[c, d, r] >= 0
         seen, at = noisy[c, d, r][there], steps[there]
         cuts = [0, *(np.flatnonzero(np.diff(seen)) + 1), len(seen)]
-        visits = [(seen[a], b - a, at[a]) for a, b in pairwise(cuts)]
+        stays = [(seen[a], at[a]) for a, b in pairwise(cuts) if b - a >= 2]
         entered = {}
-        for k, _, begin in visits:
+        for k, begin in stays:
             entered.setdefault(k, begin)
-        falls = [
-            begin
-            for (j, before, _), (k, length, begin) in pairwise(visits)
-            if entered[k] < entered[j] and min(before, length) >= 2
-        ]
+        falls = [begin for (j, _), (k, begin) in pairwise(stays) if entered[k] < entered[j]]
         count[r] += bool(falls), 1
     found = forks(again, least=2)["falls_back"]
     np.testing.assert_allclose(found, count[:, 0] / count[:, 1])

@@ -12,6 +12,7 @@ from bayesphase.analysis._finished import read_criterion
 from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
 from bayesphase.analysis._remaining import learn
 from bayesphase.analysis._scoring import crps
+from bayesphase.analysis.forecast_scores import _with_savings
 from bayesphase.model.emissions import QuadraticDrift
 from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky
@@ -161,6 +162,11 @@ def test_intervals_are_quantiles_of_samples(finished):
     by_then = table["entry_step"].sel(run="new", state=1) <= 100 + table["ahead"]
     np.testing.assert_allclose(share, by_then.mean("sample"))
     np.testing.assert_allclose(intervals["state_probability"].sum("state"), 1.0)
+    xr.testing.assert_identical(
+        bp.forecast_intervals(table, ci_prob=0.9), bp.forecast_intervals(table, ci_prob=(0.9,))
+    )
+    with pytest.raises(ValueError, match="ci_prob must be a number between 0 and 1"):
+        bp.forecast_intervals(table, ci_prob=[0.5, 90])
     some = table.copy(deep=True)
     some["converged_step"][:10] = np.nan
     some["entry_step"][:] = np.nan
@@ -236,6 +242,11 @@ def test_a_fit_in_which_too_few_runs_converge_does_not_say_when(finished):
     table = bp.forecast(fit, new, metrics=never, now=100, horizon=50, draws=5)
     assert np.isnan(table["converged_step"]).all()
     assert "eval_loss" not in table
+    # also where the run itself has got there: there is no run whose way it could go
+    known = with_a_new_run(metrics.where(metrics["step"] < 100), 90.0)
+    alone = bp.forecast(fit, new, metrics=known, now=100, horizon=50, draws=5)
+    assert (alone["converged_step"] == 90).all()
+    assert "eval_loss" not in alone
     one = metrics.copy(deep=True)
     one["eval_accuracy"][3] = 0.5  # the slowest one is not seen to converge
     options = {"now": 100, "horizon": 50, "draws": 20, "random_seed": 1}
@@ -334,6 +345,7 @@ def test_what_one_would_try_first():
     assert not _baselines.mean(event, 350.0).size
     hazard = _baselines.constant_hazard(event, last, 50.0)
     assert np.median(hazard) == pytest.approx(50.0 + np.log(2) * 800 / 2, rel=0.01)
+    assert not _baselines.constant_hazard(np.full(3, np.nan), last, 50.0).size
     steps, rng = np.arange(0.0, 200.0, 10.0), np.random.default_rng(0)
     power = _baselines.Trend(steps, 5.0 * (steps + 1) ** -0.5, np.array([0.1, 5.0]), rng)
     assert np.median(power.crosses(0.25, 190.0)) == pytest.approx(399.0, rel=1e-6)
@@ -402,6 +414,24 @@ def test_what_is_saved(scores):
             if first:
                 there = float(one["stopped_off"].sel(at))
                 assert there == pytest.approx(off[0 if narrow[0] else 1])
+
+
+def test_a_stop_is_judged_whatever_the_share_at_which_it_was():
+    """1 - (1 - 0.1) is not 0.1."""
+    seen = np.round(np.arange(0.1, 1.0, 0.1), 1)
+    dims = ("event", "forecaster", "run", "seen")
+    median = np.full((1, 1, len(seen), len(seen)), 120.0)
+    wide = np.where(seen < seen[:, None], 100.0, 1.0)[None, None]  # run i is sure from share i on
+    table = xr.Dataset(
+        {
+            "median": (dims, median), "lower": (dims, median - wide),
+            "upper": (dims, median + wide), "step": (("event", "run"), np.full((1, 9), 100.0)),
+        },
+        coords={"event": ["converged"], "forecaster": ["forecast"], "seen": seen},
+    )  # fmt: skip
+    table = _with_savings(table).sel(forecaster="forecast", tolerance=0.1)
+    np.testing.assert_allclose(table["stopped"], 1 - seen)
+    np.testing.assert_allclose(table["stopped_off"], 0.2)
 
 
 def test_metrics_are_scored_in_logarithms(scores):
