@@ -140,8 +140,9 @@ scores = bp.forecast_scores(
     random_seed=1,
 )
 for event in ("converged", "phase 2"):
-    score = scores["crps"].sel(event=event).mean("run").dropna("forecaster", how="all")
-    display(score.to_pandas().round(-1))
+    score = scores["crps"].sel(event=event).dropna("forecaster", how="all")
+    all_have = score.notnull().all("forecaster")  # so that all are compared over the same runs
+    display(score.where(all_have).mean("run").to_pandas().round(-1))
 
 # %% [markdown]
 # Shares are of the steps up to convergence. (A trend of the accuracy says "never" while it is flat,

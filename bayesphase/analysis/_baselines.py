@@ -47,14 +47,14 @@ class Trend:
     steps, values : ndarray (checkpoint)
         Up to now, without NaN.
     seen : ndarray
-        All values of the metric in finished runs, to tell what kind it is.
+        Values of the metric in finished runs, to tell with `values` what kind it is.
     rng : Generator
     """
 
     def __init__(
         self, steps: np.ndarray, values: np.ndarray, seen: np.ndarray, rng: np.random.Generator
     ) -> None:
-        self.to_line, self._back = _scale_of(seen)
+        self.to_line, self._back = _scale_of(np.append(seen, values))
         half = slice(len(steps) // 2, None)
         x, y = np.log1p(steps[half]), self.to_line(values[half])
         self.known = len(x) >= _LEAST_POINTS
@@ -67,15 +67,20 @@ class Trend:
         self._lines = rng.multivariate_normal(best, covariance, _N_SAMPLES)
         self._noise = self._sd * rng.standard_normal(_N_SAMPLES)
 
-    def crosses(self, threshold: float, now: float) -> np.ndarray:
-        """Return steps (sample) at which it passes a threshold; infinite where it never does."""
+    def crosses(self, threshold: float, now: float, *, above: bool) -> np.ndarray:
+        """Return steps (sample), from now on, at which it gets above a threshold, or below it.
+
+        Now where the line is there already, whatever the metric is; infinite where it never is.
+        """
         if not self.known:
             return np.empty(0)
         level, slope = self._lines.T
         goal = float(self.to_line(np.array(threshold)))
-        with np.errstate(divide="ignore", over="ignore"):
+        here = level + slope * np.log1p(now)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step = np.expm1((goal - level) / slope)
-        return np.where(step > now, step, np.inf)
+        step = np.where(step > now, step, np.inf)
+        return np.where(here > goal if above else here < goal, now, step)
 
     def at(self, step: float) -> np.ndarray:
         """Return values (sample) at a step."""

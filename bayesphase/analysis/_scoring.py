@@ -106,7 +106,9 @@ class Scored:
         if event == "converged":
             ours = table["converged_step"].values
             trend = trends[self._criterion.metric]
-            extrapolated = trend.crosses(self._criterion.threshold, now)
+            extrapolated = trend.crosses(
+                self._criterion.threshold, now, above=self._criterion.above
+            )
         else:
             state = int(event.split()[1])
             ours = table["entry_step"].sel(state=state).values
@@ -133,9 +135,10 @@ class Scored:
         return (crps(within, min(truth, most) if np.isfinite(truth) else most), rank, *quantiles)
 
     def _trend(self, name: str, now: float, rng: np.random.Generator) -> _baselines.Trend:
-        own = self._own[name].where(self._own["step"] <= now).dropna("step")
+        own = self._own[name].where(self._own["step"] <= now)
+        own = own.where(np.isfinite(own)).dropna("step")
         steps, values = own["step"].values.astype(float), own.values.astype(float)
-        return _baselines.Trend(steps, values, self._known[name].values, rng)
+        return _baselines.Trend(steps, values, self._known[name].values.ravel(), rng)
 
     def _metric(
         self, name: str, now: float, h: float, table: xr.Dataset, trend: _baselines.Trend
@@ -149,11 +152,13 @@ class Scored:
         so_far = self._own[name].sel(step=slice(None, now)).dropna("step").values
         others = self._known[name].sel(step=here).dropna("run").values
         ours = table[name].interp(ahead=h).values
-        positive = bool((self._known[name] > 0).where(self._known[name].notnull(), True).all())
-        if np.isnan(truth) or not len(so_far):
+        if not np.isfinite(truth) or not len(so_far):
             return out
-        for m, samples in enumerate((ours, so_far[-1:], others, trend.at(here))):
-            samples = samples[~np.isnan(samples)]
+        each = [s[np.isfinite(s)] for s in (ours, so_far[-1:], others, trend.at(here))]
+        # of one case all forecasters are scored on the same scale
+        involved = np.concatenate([self._known[name].values.ravel(), so_far, [truth], *each])
+        positive = not (involved <= 0.0).any()
+        for m, samples in enumerate(each):
             if not len(samples):
                 continue
             scaled, value = (np.log(samples), np.log(truth)) if positive else (samples, truth)

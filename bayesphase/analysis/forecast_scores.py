@@ -66,8 +66,9 @@ def forecast_scores(
           the interval is not wider than the tolerance, to either side, as a share of its median,
           and ``stopped_off``, how far off the median then was, as a share of the true step;
         - ``metric_crps`` and ``metric_rank`` (metric, ahead, metric_forecaster, run, seen): of the
-          metrics' values some steps ahead, in logarithms where all are positive: `ahead` as a share
-          of the median time to convergence of the others, which is ``steps_ahead`` (ahead, run).
+          metrics' values some steps ahead, in logarithms where all are positive, in the other runs,
+          in this one and in all forecasts of the case: `ahead` as a share of the median time to
+          convergence of the others, which is ``steps_ahead`` (ahead, run).
 
         Forecasters are: the `forecast`; the entries of paths simulated from the model, whose dwell
         times are "geometric"; when it happened in other runs ("empirical"), of those in which it
@@ -83,6 +84,9 @@ def forecast_scores(
 
     Notes
     -----
+    Not every forecaster says something of every case: no other run may be later than now, and a
+    trend takes five checkpoints. Compare means over the cases that all have, as below.
+
     Times past twice the last step of all runs count as that, for forecasts may be infinite. Of a
     run in which it did not happen, all is cut at its end, and there is no rank.
 
@@ -91,7 +95,10 @@ def forecast_scores(
     >>> import bayesphase as bp
     >>> metrics = bp.open_metrics("data/modular_addition.nc")  # doctest: +SKIP
     >>> scores = bp.forecast_scores(bp.features(metrics), metrics, 3)  # doctest: +SKIP
-    >>> scores["crps"].sel(event="converged").mean("run").to_pandas()  # doctest: +SKIP
+    >>> crps = scores["crps"].sel(event="converged")  # doctest: +SKIP
+    >>> crps = crps.dropna("forecaster", how="all")  # doctest: +SKIP
+    >>> all_have = crps.notnull().all("forecaster")  # doctest: +SKIP
+    >>> crps.where(all_have).mean("run").to_pandas()  # doctest: +SKIP
     """
     from bayesphase.model.checks import check_seed
     from bayesphase.model.fit import fit

@@ -348,14 +348,20 @@ def test_what_one_would_try_first():
     assert not _baselines.constant_hazard(np.full(3, np.nan), last, 50.0).size
     steps, rng = np.arange(0.0, 200.0, 10.0), np.random.default_rng(0)
     power = _baselines.Trend(steps, 5.0 * (steps + 1) ** -0.5, np.array([0.1, 5.0]), rng)
-    assert np.median(power.crosses(0.25, 190.0)) == pytest.approx(399.0, rel=1e-6)
+    assert np.median(power.crosses(0.25, 190.0, above=False)) == pytest.approx(399.0, rel=1e-6)
     assert np.median(power.at(399.0)) == pytest.approx(0.25)
-    assert np.isinf(power.crosses(6.0, 190.0)).all()
+    assert np.isinf(power.crosses(6.0, 190.0, above=True)).all()
+    # it is below 0.5 already, and will not get above again
+    assert (power.crosses(0.5, 190.0, above=False) == 190.0).all()
+    assert np.isinf(power.crosses(0.5, 190.0, above=True)).all()
     share = 1 / (1 + np.exp(-(np.log1p(steps) - 6.0)))
     logistic = _baselines.Trend(steps, share, np.array([0.0, 1.0]), rng)
     expected = np.exp(6.0 + np.log(9.0)) - 1
-    assert np.median(logistic.crosses(0.9, 190.0)) == pytest.approx(expected, rel=1e-6)
-    assert not _baselines.Trend(steps[:4], share[:4], share, rng).crosses(0.9, 40.0).size
+    assert np.median(logistic.crosses(0.9, 190.0, above=True)) == pytest.approx(expected, rel=1e-6)
+    assert not _baselines.Trend(steps[:4], share[:4], share, rng).crosses(0.9, 40.0, above=True).size
+    # all that is known says what kind of metric it is
+    falls = _baselines.Trend(steps, 1.0 - steps / 100, np.array([0.2, 5.0]), rng)
+    assert np.isfinite(falls.at(300.0)).all()
 
 
 @pytest.fixture(scope="module")
@@ -429,7 +435,7 @@ def test_a_stop_is_judged_whatever_the_share_at_which_it_was():
         },
         coords={"event": ["converged"], "forecaster": ["forecast"], "seen": seen},
     )  # fmt: skip
-    table = _with_savings(table).sel(forecaster="forecast", tolerance=0.1)
+    table = _with_savings(table).sel({"forecaster": "forecast", "tolerance": 0.1})
     np.testing.assert_allclose(table["stopped"], 1 - seen)
     np.testing.assert_allclose(table["stopped_off"], 0.2)
 
@@ -442,6 +448,20 @@ def test_metrics_are_scored_in_logarithms(scores):
         loss = metrics["eval_loss"].sel(run="r4")
         expected = abs(np.log(loss.sel(step=60 + steps) / loss.sel(step=60)))
         assert float(table["metric_crps"].sel(at).isel(ahead=i)) == pytest.approx(float(expected))
+
+
+def test_a_metric_that_is_positive_in_all_other_runs_only_is_scored_as_it_is(scores):
+    _, fits, raw, metrics = scores
+    odd = metrics.copy(deep=True)
+    odd["eval_loss"].loc[{"run": "r4", "step": 50}] = -1.0
+    odd["eval_loss"].loc[{"run": "r4", "step": 20}] = np.inf
+    options = {"fits": fits, "seen": [0.25], "draws": 5, "random_seed": 1}
+    table = bp.forecast_scores(bp.standardize(raw), odd, 2, **options)
+    at = {"metric": "eval_loss", "run": "r4", "seen": 0.25, "metric_forecaster": "last"}
+    loss = odd["eval_loss"].sel(run="r4")
+    for i, h in enumerate(table["steps_ahead"].sel(run="r4").values):
+        expected = abs(float(loss.sel(step=60 + h) - loss.sel(step=60)))
+        assert float(table["metric_crps"].sel(at).isel(ahead=i)) == pytest.approx(expected)
 
 
 def test_what_can_not_be_scored(scores):
