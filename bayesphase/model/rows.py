@@ -10,6 +10,14 @@ from bayesphase.model.checks import check_integer
 from bayesphase.model.lanes import Layout, end_to_end
 
 
+class Units(NamedTuple):
+    """What rows of other runs take from those of a fit; see `Rows`."""
+
+    step_unit: float
+    location: np.ndarray
+    spread: np.ndarray
+
+
 class Rows(NamedTuple):
     """Checkpoints of all runs, end to end; a checkpoint without any feature has no row.
 
@@ -52,14 +60,16 @@ class Rows(NamedTuple):
         return out
 
 
-def rows_of(features: xr.DataArray, *, units_of: Rows | None = None, least: int = 2) -> Rows:
+def rows_of(
+    features: xr.DataArray, *, units_of: Rows | Units | None = None, least: int = 2
+) -> Rows:
     """Lay features out as rows.
 
     Parameters
     ----------
     features : DataArray (run, step, feature)
         As `bayesphase.features` returns them; NaN where missing.
-    units_of : Rows, optional
+    units_of : Rows or Units, optional
         Rows of the same features whose unit of time, location and spread are taken: these are
         other runs, and a feature may have no value here.
     least : int

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import xarray as xr
 
 from bayesphase.model import offsets
@@ -11,7 +12,7 @@ from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.family import Emission
 from bayesphase.model.known import aligned, anchor
 from bayesphase.model.priors import Prior, choose
-from bayesphase.model.rows import Rows, check_n_states, rows_of
+from bayesphase.model.rows import Rows, Units, check_n_states, rows_of
 from bayesphase.model.transitions import (
     TRANSITIONS,
     ContinuousTime,
@@ -60,16 +61,19 @@ def specify(
     priors: Mapping[str, Prior] | None,
     known_states: xr.DataArray | None = None,
     step_unit: float | None = None,
+    units_of: Units | None = None,
 ) -> Spec:
     """Check everything that defines a model and fill in the default priors.
 
     Arguments and what is raised as in `bayesphase.build_model`. `step_unit` is the unit of time,
-    in optimiser steps, where it is not that of these data.
+    in optimiser steps, where it is not that of these data. `units_of` are those of a fit to other
+    runs: what has been decoded may be a single checkpoint, and lack a feature.
     """
-    rows = rows_of(features)
+    rows = rows_of(features, units_of=units_of, least=least_checkpoints(known_states, units_of))
     if step_unit is not None:
         rows = rows._replace(step_unit=float(step_unit))
-    n_states = check_n_states(n_states, rows)
+    if units_of is None:
+        n_states = check_n_states(n_states, rows)
     emission = _resolve("emission", emission, EMISSIONS)
     structure: Transition = _resolve("transition", transition, TRANSITIONS)
     chain, rows = structure.laid_out(rows, n_states)
@@ -78,6 +82,12 @@ def specify(
         chain, rows = anchor(chain, known_states, rows, features, n_states)
     defaults = default_priors(chain, emission, rows, n_states)
     return Spec(rows, n_states, emission, chain, choose(defaults, priors), structure, known_states)
+
+
+def least_checkpoints(known_states: xr.DataArray | None, units_of: Rows | Units | None) -> int:
+    """Say how many checkpoints a run must have: one may be enough where nothing is fitted."""
+    # the kernels can't rule states out where nothing leads into or out of a checkpoint
+    return 1 if known_states is None and units_of is not None else 2
 
 
 def default_priors(chain: Any, emission: Emission, rows: Rows, n_states: int) -> dict[str, Prior]:
@@ -120,6 +130,10 @@ def recorded(fit: xr.DataTree) -> Spec:
             f"returns"
         )
     attrs, data = fit.attrs, fit["observed_data"].to_dataset()
+    units_of = None
+    if "location" in attrs:  # of decoded runs they are those of the fit
+        location, spread = (np.asarray(attrs[name], float) for name in ("location", "spread"))
+        units_of = Units(attrs["step_unit"], location, spread)
     return specify(
         data["features"],
         attrs["n_states"],
@@ -127,7 +141,8 @@ def recorded(fit: xr.DataTree) -> Spec:
         transition=_named("transition", attrs, TRANSITIONS),
         priors={name: Prior.parse(text) for name, text in attrs.get("priors", {}).items()},
         known_states=data.get("known_states"),
-        step_unit=attrs.get("step_unit"),  # of decoded runs it is that of the fit
+        step_unit=attrs.get("step_unit"),
+        units_of=units_of,
     )
 
 

@@ -8,12 +8,12 @@ import xarray as xr
 
 from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.forecast import log_filtered_states
-from bayesphase.model.known import aligned, anchor
+from bayesphase.model.known import UNKNOWN, aligned, anchor
 from bayesphase.model.offset_integral import draw_offsets
 from bayesphase.model.paths import Paths, at_parameters, most_likely, sample_states
 from bayesphase.model.pointwise import chosen_draws, flat_posterior, with_the_features_of
 from bayesphase.model.rows import rows_of
-from bayesphase.model.spec import Spec, recorded
+from bayesphase.model.spec import Spec, least_checkpoints, recorded
 from bayesphase.model.tree import groups_of_data
 
 # coordinates in which `bayesphase.standardize` keeps what it did
@@ -65,7 +65,8 @@ def decode(
         and `observed_data`, the `posterior`, `sample_stats` and `restarts` of the fit, and
         ``"decode"`` as its attribute ``made_by``. Where runs have offsets, those of the new runs
         are drawn for each draw of the posterior given all of the run, and `offset` (run, feature)
-        in `posterior` holds them.
+        in `posterior` holds them. The attributes ``location`` and ``spread`` (feature) are those
+        of the fit's features, which priors go by.
 
         With `filtered` there is a group `filtered` with ``phase_probability`` (run, step, state),
         the posterior mean of p(state | features up to the step), NaN without a checkpoint.
@@ -133,7 +134,8 @@ def decode(
     if filtered:
         groups["filtered"] = _filtered(spec, features, flat, seed=seeds[2], cores=cores)
     tree = xr.DataTree.from_dict(groups)
-    tree.attrs = {**fit.attrs, "made_by": "decode", "random_seed": random_seed}
+    units = {"location": spec.rows.location.tolist(), "spread": spec.rows.spread.tolist()}
+    tree.attrs = {**fit.attrs, **units, "made_by": "decode", "random_seed": random_seed}
     return tree
 
 
@@ -174,8 +176,7 @@ def on_the_scale_of(fit: xr.DataTree, features: xr.DataArray) -> xr.DataArray:
 
 def spec_of(spec: Spec, features: xr.DataArray, known_states: xr.DataArray | None = None) -> Spec:
     """Lay a fit's model out for other runs, in its unit of time."""
-    # the kernels can't rule states out where nothing leads into or out of a checkpoint
-    least = 1 if known_states is None else 2
+    least = least_checkpoints(known_states, spec.rows)
     rows = rows_of(features, units_of=spec.rows, least=least)
     chain, rows = spec.structure.laid_out(rows, spec.n_states)
     if known_states is not None:
@@ -247,9 +248,18 @@ def _filtered_by_beginning(
     flat = {name: values for name, values in flat.items() if name != "offset"}
     by_row = np.empty((len(spec.rows.values), spec.n_states))
     places = zip(spec.rows.run, spec.rows.step, seed.spawn(len(by_row)), strict=True)
+    known_states, firsts = spec.known_states, set(spec.rows.layout.starts.tolist())
+    if known_states is not None:
+        known_states = known_states.assign_coords(run=features["run"], step=features["step"])
     for row, (run, step, own) in enumerate(places):
         begun = {"run": [run], "step": slice(0, step + 1)}
-        known = None if spec.known_states is None else spec.known_states.isel(begun)
+        known = None if known_states is None else known_states.isel(begun)
+        if known is not None and row in firsts:
+            state = int(known[0, -1])
+            if state != UNKNOWN:
+                by_row[row] = np.arange(spec.n_states) == state
+                continue
+            known = None  # of a single checkpoint there is nothing to rule out
         beginning = spec_of(spec, features.isel(begun), known)
         for_offset, for_states = own.spawn(2)
         offset = offsets_given(beginning, flat, seed=for_offset, cores=cores)

@@ -203,6 +203,22 @@ def with_offsets(features, n_states=2, n_draws=5, **values):
     return fit
 
 
+def test_what_is_known_counts_from_then_on_where_runs_have_offsets():
+    rng = np.random.default_rng(6)
+    features = runs(rng)
+    fit, new = with_offsets(features, n_draws=50), features[2:]
+    known = xr.full_like(new.isel(feature=0, drop=True), -1, dtype=int)
+    for states in ([1, -1, -1, -1, -1], [-1, -1, 0, -1, -1]):
+        known[0] = states
+        decoded = bp.decode(fit, new, known_states=known, filtered=True, random_seed=1)
+        there = decoded["filtered"]["phase_probability"][0].values
+        plain = bp.decode(fit, new, filtered=True, random_seed=1)["filtered"]["phase_probability"]
+        at = int(np.argmax(np.array(states) >= 0))
+        np.testing.assert_array_equal(there[at], np.arange(2) == states[at])
+        np.testing.assert_array_equal(there[:at], plain[0, :at])  # and not before
+        np.testing.assert_allclose(there.sum(axis=1), 1.0)
+
+
 def test_offsets_of_new_runs_are_drawn_from_their_posterior():
     """With one state it is a normal mean with a normal prior."""
     rng = np.random.default_rng(6)
@@ -294,4 +310,15 @@ def test_a_single_checkpoint_says_as_much_as_one_can(transition):
     assert np.abs(bp.phase_probabilities(decoded)[0, 0].values - expected).max() < 0.1
     # a feature that a run lacks says nothing
     without = features[:1].where(features["feature"] != "f1")
-    assert bp.decode(fit, without)["paths"]["state"].shape == (1, 400, 1, 5)
+    lacks = bp.decode(fit, without)
+    assert lacks["paths"]["state"].shape == (1, 400, 1, 5)
+    # and all that needs the model can be made of either
+    for tree in (decoded, lacks):
+        again = recorded(tree)
+        np.testing.assert_array_equal(again.rows.location, spec.rows.location)
+        np.testing.assert_array_equal(again.rows.spread, spec.rows.spread)
+        assert again.priors.keys() == spec.priors.keys()
+        log_likelihood = bp.checkpoint_log_likelihood(tree)
+        assert np.isfinite(log_likelihood.where(bp.phase_probabilities(tree)[..., 0] >= 0, 0)).all()
+        assert np.isfinite(bp.run_log_likelihood(tree, features)).all()
+        assert bp.training_map(tree)["state"].size == 2
