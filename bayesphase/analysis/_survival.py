@@ -51,7 +51,10 @@ def sample_effects(
     The prior is p(intercept) constant, effect ~ Normal(0, (10 sigma)²), and sigma² inverse-gamma,
     so that without censored times the posterior is a normal-inverse-gamma distribution, and draws
     are exact. With them, Gibbs sampling fills the censored times in (Tanner & Wong 1987,
-    doi:10.1080/01621459.1987.10478458), for each draw of the predictors a chain of its own.
+    doi:10.1080/01621459.1987.10478458), for each draw of the predictors a chain of its own. Where
+    none of the runs with a predictor (or none of those without it) has had the event, their times
+    and the effect hold each other in place; they are then moved together in every sweep, by as much
+    as the prior of the effect has it (Liu & Sabatti 2000, doi:10.1093/biomet/87.2.353).
     """
     n_draws, n_runs, n_effects = x.shape
     design = np.concatenate([np.ones((n_draws, n_runs, 1)), x], axis=2)
@@ -62,6 +65,7 @@ def sample_effects(
     inverse = np.swapaxes(np.linalg.inv(root), 1, 2)
     solve = inverse @ np.swapaxes(design @ inverse, 1, 2)
     y = np.broadcast_to(log_time, (n_draws, n_runs)).copy()
+    unseen = _unseen_groups(x, censored)
     for _ in range(_SWEEPS if censored.any() else 1):
         mean = (solve @ y[..., None])[..., 0]
         fitted = (design @ mean[..., None])[..., 0]
@@ -74,7 +78,61 @@ def sample_effects(
         if censored.any():
             centre = (design[:, censored] @ drawn[..., None])[..., 0]
             y[:, censored] = _above(log_time[censored], centre, sigma[:, None], rng)
+        for group in unseen:
+            _move(group, y, log_time, drawn, sigma, rng)
     return Effects(drawn[:, 1:], drawn[:, 0], sigma)
+
+
+class _Group(NamedTuple):
+    """Runs with a predictor, or without it, none of which has had the event: `runs` (draw, run)
+    of the draws `draws` (draw) in which that is so."""
+
+    predictor: int
+    with_it: bool
+    draws: np.ndarray
+    runs: np.ndarray
+
+
+def _unseen_groups(x: np.ndarray, censored: np.ndarray) -> list[_Group]:
+    """Find them, for each predictor that is 0 or 1."""
+    groups = []
+    for predictor in range(x.shape[2]):
+        one = x[..., predictor]
+        if not np.isin(one, (0.0, 1.0)).all():
+            continue
+        for with_it in (True, False):
+            runs = one == with_it
+            draws = np.flatnonzero(runs.any(axis=1) & ~(runs & ~censored).any(axis=1))
+            if draws.size:
+                groups.append(_Group(predictor, with_it, draws, runs[draws]))
+    return groups
+
+
+def _move(
+    group: _Group,
+    y: np.ndarray,
+    least: np.ndarray,
+    drawn: np.ndarray,
+    sigma: np.ndarray,
+    rng: np.random.Generator,
+) -> None:
+    """Move the times of such runs and what is expected of them by the same amount, in place.
+
+    No residual changes, so that only the prior of the effect says by how much, and that times stay
+    above where runs were last seen.
+    """
+    at, column = group.draws, 1 + group.predictor
+    slack = np.where(group.runs, y[at] - least, np.inf).min(axis=1)
+    effect, sd, zero = drawn[at, column], _WIDTH * sigma[at], np.zeros(len(at))
+    if group.with_it:
+        moved = _above(effect - slack, zero, sd, rng)
+        by = moved - effect
+    else:  # what is without the predictor has the intercept alone
+        moved = -_above(-effect - slack, zero, sd, rng)
+        by = effect - moved
+        drawn[at, 0] += by
+    drawn[at, column] = moved
+    y[at] += group.runs * by[:, None]
 
 
 def _above(

@@ -76,6 +76,37 @@ def test_with_censoring_effects_are_those_of_the_exact_posterior():
     assert draws.mean() > as_if_converged.mean() + 0.05
 
 
+@pytest.mark.parametrize("with_it", [True, False])
+def test_where_none_of_a_group_has_had_the_event_effects_are_still_those_of_the_posterior(with_it):
+    """The prior of the effect, 10 sigmas wide, is all that holds it: chains that fill in are slow.
+
+    Given sigma and the intercept of the others, the effect is that prior times the chance of having
+    seen nothing so far.
+    """
+    x = np.repeat([0.0, 1.0], [12, 4])
+    log_time = np.concatenate([np.linspace(-0.5, 0.5, 12), np.full(4, 0.2)])
+    censored = np.repeat([False, True], [12, 4])
+    if not with_it:
+        x = 1.0 - x
+    draws = _survival.sample_effects(
+        np.tile(x[:, None], (6_000, 1, 1)), log_time, censored, rng=np.random.default_rng(1)
+    )
+    # of those with the event: normal-inverse-gamma if nothing were known of the others
+    rng = np.random.default_rng(2)
+    n, sum_sq = 12, (log_time[:12] ** 2).sum()
+    sigma = np.sqrt(0.5 * (0.3**2 + sum_sq) / rng.standard_gamma(0.5 * n, 100_000))
+    level = sigma * rng.standard_normal(100_000) / np.sqrt(n)
+    # where x is 0 for the others, the intercept is flat and the effect normal, and the same if 1
+    away = 10 * sigma * rng.standard_normal(100_000)
+    weight = np.exp(4 * log_ndtr((level + away - 0.2) / sigma))
+    kept = rng.random(100_000) < weight
+    expected = (away if with_it else -away)[kept]
+    found = draws.effect[:, 0]
+    for q in (0.05, 0.25, 0.5, 0.75, 0.95):
+        error = np.quantile(expected, min(q + 0.02, 0.99)) - np.quantile(expected, q - 0.02)
+        assert np.quantile(found, q) == pytest.approx(np.quantile(expected, q), abs=error)
+
+
 def test_censored_times_are_above_where_they_were_last_seen():
     rng = np.random.default_rng(2)
     least, centre, sigma = np.array([0.0, 30.0, -40.0]), np.zeros((5000, 3)), np.ones((5000, 1))
