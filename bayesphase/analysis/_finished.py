@@ -46,21 +46,20 @@ class Finished:
     runs : ndarray (run)
     steps : ndarray (step)
     gap : float
-        The usual number of optimiser steps between checkpoints.
+        The usual number of optimiser steps between checkpoints of a run.
     entries : ndarray (run, state)
         Of `entries`.
     """
 
     def __init__(self, fit: xr.DataTree) -> None:
-        from bayesphase.model.ahead import filtered_in_fit
-        from bayesphase.model.spec import recorded
+        from bayesphase.model.ahead import filtered_in_fit, gap_ahead
 
         self.entries = entries(fit)  # says if it is no fit
-        self.fit, self.gap = fit, recorded(fit).rows.step_unit
+        self.fit, self.gap = fit, gap_ahead(fit)
         features = fit["observed_data"].to_dataset()["features"]
         self.runs, self.steps = features["run"].values, features["step"].values.astype(float)
         probability = filtered_in_fit(fit, draws=_LEARNED_FROM)
-        present = ~np.isnan(probability).any(axis=2)
+        present = features.notnull().any("feature").transpose("run", "step").values
         first = self.steps[present.argmax(axis=1)]
         self.last = self.steps[-1 - present[:, ::-1].argmax(axis=1)]
         elapsed = np.maximum(self.steps - first[:, None], 0.0)

@@ -85,7 +85,8 @@ def sample_effects(
 
 class _Group(NamedTuple):
     """Runs with a predictor, or without it, none of which has had the event: `runs` (draw, run)
-    of the draws `draws` (draw) in which that is so."""
+    of the draws `draws` (draw) in which that is so.
+    """
 
     predictor: int
     with_it: bool

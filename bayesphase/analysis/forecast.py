@@ -80,6 +80,13 @@ def forecast(
         `metrics` lacks runs of the fit or the metric of `converged`, or another argument can't be
         used.
 
+    Warns
+    -----
+    UserWarning
+        If transitions are by the checkpoint, and checkpoints late in the runs of the fit are more
+        than twice, or less than half, as far apart as usual: paths are then simulated with the late
+        gap. Times do not depend on it, and ``transition="continuous_time"`` knows about gaps.
+
     Notes
     -----
     *States and features* follow the transitions and the emission of each draw, from a state that is

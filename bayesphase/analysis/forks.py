@@ -164,9 +164,7 @@ def _falls(
     }
 
 
-def _stays(
-    path: np.ndarray, least: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _stays(path: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut paths (sample, checkpoint) into stays of at least so many checkpoints.
 
     What is shorter is left out, and stays in the same state on both sides of it are one. Returns

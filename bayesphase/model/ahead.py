@@ -1,5 +1,6 @@
 """Runs that go on: where they are by now, and checkpoints to come as a fit would make them."""
 
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,7 +16,17 @@ from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.replicate import stopped
 from bayesphase.model.rows import Rows
 from bayesphase.model.spec import Spec, recorded
-from bayesphase.model.transfer import filtered_states, offsets_given, spec_of
+from bayesphase.model.transfer import (
+    filtered_by_beginning,
+    filtered_states,
+    offsets_given,
+    spec_of,
+)
+from bayesphase.model.transitions import ContinuousTime
+
+# checkpoints of a run whose past alone is looked at, where its offset has to be drawn for each
+_BEGINNINGS = 20
+_LATE = 0.25  # of a run's checkpoints
 
 
 class Ahead(NamedTuple):
@@ -40,15 +51,62 @@ class Ahead(NamedTuple):
 def filtered_in_fit(fit: xr.DataTree, *, draws: int) -> np.ndarray:
     """Probabilities of phases given the past (run, step, state) in the runs of a fit, over draws.
 
-    NaN where a run has no checkpoint.
+    As they would be of a run in progress: states that are known beforehand are not made use of, nor
+    are offsets that later checkpoints have a part in. NaN where a run has no checkpoint, and, where
+    runs have offsets, at all but 20 checkpoints of each run, spread evenly.
+    """
+    features = fit["observed_data"].to_dataset()["features"]
+    spec = spec_of(recorded(fit), features)
+    chosen = chosen_draws(fit, draws).ravel()
+    flat = {
+        name: values[chosen] for name, values in flat_posterior(fit).items() if name != "offset"
+    }
+    rows = np.arange(len(spec.rows.values))
+    if spec.emission.offsets:
+        layout = spec.rows.layout
+        rows = np.concatenate(
+            [
+                start + np.unique(np.linspace(0, length - 1, _BEGINNINGS).round().astype(int))
+                for start, length in zip(layout.starts, layout.lengths, strict=True)
+            ]
+        )
+        by_row = filtered_by_beginning(
+            spec, features, flat, rows=rows, seed=np.random.SeedSequence(0), cores=None
+        )
+    else:
+        by_row = filtered_states(spec, flat).mean(axis=0)
+    grid = np.full((features.sizes["run"], features.sizes["step"], spec.n_states), np.nan)
+    grid[spec.rows.run[rows], spec.rows.step[rows]] = by_row
+    return grid
+
+
+def gap_ahead(fit: xr.DataTree) -> float:
+    """How many optimiser steps apart checkpoints to come are: as those of a run usually are.
+
+    Warns
+    -----
+    UserWarning
+        If gaps late in runs are others than usual by more than a factor of 2, and transitions are
+        by the checkpoint, so that they do not know: the late gap is taken.
     """
     spec = recorded(fit)
-    chosen = chosen_draws(fit, draws).ravel()
-    flat = {name: values[chosen] for name, values in flat_posterior(fit).items()}
-    features = fit["observed_data"]["features"]
-    grid = np.full((features.sizes["run"], features.sizes["step"], spec.n_states), np.nan)
-    grid[spec.rows.run, spec.rows.step] = filtered_states(spec, flat).mean(axis=0)
-    return grid
+    rows, lengths = spec.rows, spec.rows.layout.lengths
+    follows = rows.gap > 0.0
+    if not follows.any():
+        return rows.step_unit
+    usual = float(np.median(rows.gap[follows]))
+    to_the_end = np.concatenate([np.arange(length)[::-1] / length for length in lengths])
+    late = float(np.median(rows.gap[follows & (to_the_end < _LATE)]))
+    if isinstance(spec.structure, ContinuousTime) or usual / 2.0 <= late <= 2.0 * usual:
+        return usual
+    warnings.warn(
+        f"checkpoints are {usual:g} optimiser steps apart, but {late:g} late in the runs; the "
+        f"transitions {spec.structure.name!r} are by the checkpoint, so that the time that "
+        f"simulated paths take is only right late in a run: fit with "
+        f"transition='continuous_time'",
+        stacklevel=2,
+    )
+    return late
 
 
 def look_ahead(

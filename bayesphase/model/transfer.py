@@ -215,7 +215,8 @@ def _filtered(
 ) -> xr.Dataset:
     """Probabilities of states (run, step, state) given the past, averaged over draws."""
     if spec.emission.offsets:
-        by_row = _filtered_by_beginning(spec, features, flat, seed=seed, cores=cores)
+        rows = np.arange(len(spec.rows.values))
+        by_row = filtered_by_beginning(spec, features, flat, rows=rows, seed=seed, cores=cores)
     else:
         by_row = filtered_states(spec, flat).mean(axis=0)
     grid = np.full((*features.shape[:2], spec.n_states), np.nan)
@@ -236,28 +237,32 @@ def filtered_states(spec: Spec, flat: dict[str, np.ndarray]) -> np.ndarray:
     return np.exp(np.concatenate([log_filtered_states(spec, block) for block in blocks]))
 
 
-def _filtered_by_beginning(
+def filtered_by_beginning(
     spec: Spec,
     features: xr.DataArray,
     flat: dict[str, np.ndarray],
     *,
+    rows: np.ndarray,
     seed: np.random.SeedSequence,
     cores: int | None,
 ) -> np.ndarray:
-    """Probabilities of states (row, state) where what is known of an offset grows with the run."""
+    """Probabilities of states (row, state) where what is known of an offset grows with the run.
+
+    Of the `rows` (row) alone.
+    """
     flat = {name: values for name, values in flat.items() if name != "offset"}
-    by_row = np.empty((len(spec.rows.values), spec.n_states))
-    places = zip(spec.rows.run, spec.rows.step, seed.spawn(len(by_row)), strict=True)
+    by_row = np.empty((len(rows), spec.n_states))
+    places = zip(spec.rows.run[rows], spec.rows.step[rows], seed.spawn(len(rows)), strict=True)
     known_states, firsts = spec.known_states, set(spec.rows.layout.starts.tolist())
     if known_states is not None:
         known_states = known_states.assign_coords(run=features["run"], step=features["step"])
-    for row, (run, step, own) in enumerate(places):
+    for at, (run, step, own) in enumerate(places):
         begun = {"run": [run], "step": slice(0, step + 1)}
         known = None if known_states is None else known_states.isel(begun)
-        if known is not None and row in firsts:
+        if known is not None and rows[at] in firsts:
             state = int(known[0, -1])
             if state != UNKNOWN:
-                by_row[row] = np.arange(spec.n_states) == state
+                by_row[at] = np.arange(spec.n_states) == state
                 continue
             known = None  # of a single checkpoint there is nothing to rule out
         beginning = spec_of(spec, features.isel(begun), known)
@@ -265,5 +270,5 @@ def _filtered_by_beginning(
         offset = offsets_given(beginning, flat, seed=for_offset, cores=cores)
         with_it = {**flat, "offset": offset}
         states, _ = sample_states(beginning, with_it, seed=for_states, cores=cores)
-        by_row[row] = (states[:, -1:] == np.arange(spec.n_states)).mean(axis=0)
+        by_row[at] = (states[:, -1:] == np.arange(spec.n_states)).mean(axis=0)
     return by_row

@@ -358,7 +358,9 @@ def test_what_one_would_try_first():
     logistic = _baselines.Trend(steps, share, np.array([0.0, 1.0]), rng)
     expected = np.exp(6.0 + np.log(9.0)) - 1
     assert np.median(logistic.crosses(0.9, 190.0, above=True)) == pytest.approx(expected, rel=1e-6)
-    assert not _baselines.Trend(steps[:4], share[:4], share, rng).crosses(0.9, 40.0, above=True).size
+    assert (
+        not _baselines.Trend(steps[:4], share[:4], share, rng).crosses(0.9, 40.0, above=True).size
+    )
     # all that is known says what kind of metric it is
     falls = _baselines.Trend(steps, 1.0 - steps / 100, np.array([0.2, 5.0]), rng)
     assert np.isfinite(falls.at(300.0)).all()

@@ -7,7 +7,7 @@ from synthetic import fit_at
 from test_rows import grid
 from test_transfer import with_offsets
 
-from bayesphase.model.ahead import filtered_in_fit, look_ahead
+from bayesphase.model.ahead import filtered_in_fit, gap_ahead, look_ahead
 from bayesphase.model.emissions import (
     AutoRegressive,
     FullGaussian,
@@ -186,3 +186,65 @@ def test_finished_runs_are_filtered_too():
     # past and present are all there is at the end
     np.testing.assert_allclose(probability[0, -1], smoothed.state_probs[11], rtol=1e-9)
     np.testing.assert_allclose(probability.sum(axis=2), 1.0)
+
+
+def test_finished_runs_are_filtered_as_those_in_progress_are():
+    """Neither labels nor offsets that were learned from what came later are made use of."""
+    features = grid(np.random.default_rng(0).normal(size=(2, 30, 2)))
+    known = features.isel(feature=0, drop=True).copy(data=np.tile(np.arange(30) // 15, (2, 1)))
+    plain, labelled = (
+        specify(
+            features, 2, emission=Gaussian(), transition=Sticky(), priors=None, known_states=states
+        )
+        for states in (None, known)
+    )
+    named = {
+        "initial_probs": np.array([0.7, 0.3]),
+        "transition_probs": np.array([[0.8, 0.2], [0.1, 0.9]]),
+        "mean": np.array([[0.0, 0], [1, 1]]),
+        "scale": np.full((2, 2), 0.5),
+    }
+    one, other = (
+        filtered_in_fit(fit_at(spec, features, named, n_draws=2), draws=2)
+        for spec in (plain, labelled)
+    )
+    np.testing.assert_array_equal(one, other)
+    # of offsets what counts is what the past says of them, at 20 checkpoints of each run
+    one, other = (
+        filtered_in_fit(with_offsets(features, n_draws=4, offset=np.full((2, 2), at)), draws=4)
+        for at in (0.0, 5.0)
+    )
+    np.testing.assert_array_equal(one, other)
+    there = ~np.isnan(one).any(axis=2)
+    assert (there.sum(axis=1) == 20).all()
+    assert there[:, [0, -1]].all()
+    np.testing.assert_allclose(one[there].sum(axis=1), 1.0)
+
+
+def on_steps(steps, *, transition=None):
+    """Runs of one state whose checkpoints are at `steps` (run, checkpoint) of a common grid."""
+    steps = [np.asarray(one) for one in steps]
+    grid_steps = np.unique(np.concatenate(steps))
+    features = grid(np.full((len(steps), len(grid_steps), 1), np.nan))
+    features = features.assign_coords(step=grid_steps)
+    rng = np.random.default_rng(0)
+    for run, own in enumerate(steps):
+        features[run, np.isin(grid_steps, own), 0] = rng.normal(size=len(own))
+    spec = specify(features, 2, emission=Gaussian(), transition=transition or Sticky(), priors=None)
+    named, _ = spec.transition.maximise(np.zeros((1, 2, 2)), np.zeros(2))
+    return fit_at(
+        spec, features, {**named, "mean": np.zeros((2, 1)), "scale": np.ones((2, 1))}, n_draws=2
+    )
+
+
+def test_checkpoints_to_come_are_as_far_apart_as_those_of_a_run():
+    """Not as those of all runs together: a transition is from one checkpoint of a run to its next."""
+    even = np.arange(0, 2000, 100)
+    assert gap_ahead(on_steps([even, even + 50])) == 100.0
+    assert gap_ahead(on_steps([even, even])) == 100.0
+    later = 2 ** np.arange(2, 14)
+    with pytest.warns(UserWarning, match="continuous_time"):
+        assert gap_ahead(on_steps([later, later])) == 2.0**11
+    assert gap_ahead(on_steps([later, later], transition=ContinuousTime())) == np.median(
+        np.diff(later)
+    )
