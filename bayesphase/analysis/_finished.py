@@ -1,13 +1,16 @@
 """What finished runs teach of when something happens: it, and where they were before."""
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from bayesphase.analysis._remaining import Remaining, learn
 from bayesphase.analysis.phases import boundaries
+
+if TYPE_CHECKING:
+    from bayesphase.model.ahead import Ahead
 
 # draws that the phases of finished runs, which forecasts are learned from, are averaged over
 _LEARNED_FROM = 32
@@ -63,6 +66,7 @@ class Finished:
         first = self.steps[present.argmax(axis=1)]
         self.last = self.steps[-1 - present[:, ::-1].argmax(axis=1)]
         elapsed = np.maximum(self.steps - first[:, None], 0.0)
+        self._probability = probability
         self._covariates = self.covariates(probability, elapsed)
         self._learned: dict[bytes, Remaining | None] = {}
 
@@ -72,6 +76,48 @@ class Finished:
         # the probability of the first phase is what the others leave
         return np.concatenate([probability[..., 1:], log_time[..., None]], axis=-1)
 
+    def entry_steps(
+        self,
+        place: np.ndarray,
+        ahead: "Ahead",
+        rank: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Forecast steps (sample, run, state) of first entries; NaN where there is none.
+
+        `place` and `rank` are as in `time_of`.
+        """
+        now_there = ahead.probability.mean(axis=0)
+        # one noise for all states: what the run does is what one finished run did, if it can be
+        noise = rng.gumbel(size=(*rank.shape, len(self.runs)))
+        steps = np.empty(ahead.entered.shape)
+        for state, event in enumerate(self.entries.T):
+            so_far = ahead.entered[:, :, state]
+            entered = ~np.isnan(event)
+            learned_from = np.where(entered[:, None, None], self._covariates, np.nan)
+            time = self.time_of(event, place, ahead.now, so_far, rank, learned_from=learned_from)
+            ever = ahead.reachable[:, :, state] & self._ever(event, now_there, noise)
+            steps[:, :, state] = np.where(ever | ~np.isnan(so_far), time, np.nan)
+        if self.fit.attrs["transition"] != "left_to_right":
+            return steps
+        # none is entered before those that come first; nor without them, unless it may skip them
+        skip = self.fit.attrs.get("transition_options", {}).get("skip", False)
+        in_order = (np.fmax if skip else np.maximum).accumulate(steps, axis=2)
+        return np.where(np.isnan(steps), np.nan, in_order)
+
+    def _ever(self, event: np.ndarray, now_there: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Draw (sample, run) whether it ever happens: as in a finished run, drawn by its weight.
+
+        The weight of a run is how probably it was, before it happened there, in the phase that the
+        run in progress is in now (run, state); all runs together weigh one more. `noise` (sample,
+        run, finished run) is Gumbel's, so that the largest sum with log weights is such a draw.
+        """
+        before = self.steps < np.where(np.isnan(event), np.inf, event)[:, None]
+        then = np.where(before[..., None], np.nan_to_num(self._probability), 0.0)
+        alike = np.einsum("fts,rs->rft", then, now_there).max(axis=2)
+        chosen = (np.log(alike + 1.0 / len(event)) + noise).argmax(axis=2)
+        return ~np.isnan(event)[chosen]
+
     def time_of(
         self,
         event: np.ndarray,
@@ -79,14 +125,19 @@ class Finished:
         now: np.ndarray,
         so_far: np.ndarray,
         rank: np.ndarray,
+        *,
+        learned_from: np.ndarray | None = None,
     ) -> np.ndarray:
         """Forecast steps (sample, run) of what happens at `event` (run) in finished runs.
 
         Where it has happened `so_far` (sample, run) it is known, and NaN where it has not.
-        `place` (sample, run, covariate) is where runs are `now` (run).
+        `place` (sample, run, covariate) is where runs are `now` (run). `learned_from` (run, step,
+        covariate) is where finished runs were, NaN where nothing is learned from it; by default all
+        are learned from.
         """
         if event.tobytes() not in self._learned:
-            learned = learn(self._covariates, self.steps, event, self.last)
+            examples = self._covariates if learned_from is None else learned_from
+            learned = learn(examples, self.steps, event, self.last)
             self._learned[event.tobytes()] = learned
         learned = self._learned[event.tobytes()]
         if learned is None:

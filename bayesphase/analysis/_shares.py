@@ -34,7 +34,7 @@ def regress(shares: np.ndarray, time: np.ndarray) -> Shares:
     """
     from scipy.special import fdtrc, stdtr
 
-    n_draws, n_runs, n_states = shares.shape
+    _, n_runs, n_states = shares.shape
     ever = shares.max(axis=1) > 0
     inverse, rank = _inverse(shares)
     level = inverse @ time

@@ -84,8 +84,9 @@ def sample_effects(
 
 
 class _Group(NamedTuple):
-    """Runs with a predictor, or without it, none of which has had the event: `runs` (draw, run)
-    of the draws `draws` (draw) in which that is so.
+    """Runs with a predictor, or without it, none of which has had the event.
+
+    `runs` (draw, run), of those `draws` (draw) in which it is so.
     """
 
     predictor: int

@@ -36,9 +36,9 @@ def dissimilarity(
         - ``run_distance`` (run): mean distance of a run from the others; outliers are far off.
         - ``share`` (run, state): share of its time that a run spends in a state.
 
-        A run with a single checkpoint has no shares: its distances are NaN, and those of others
-        are of the rest. ``rank`` (run) is the place of the run in an order in which similar ones are neighbours, for
-        figures. The attributes hold ``ground`` and ``ci_prob``.
+        A run with a single checkpoint has no shares: its distances are NaN, and the means are of
+        the others. ``rank`` (run) is the place of the run in an order in which similar ones are
+        neighbours, for figures. The attributes hold ``ground`` and ``ci_prob``.
 
     Raises
     ------

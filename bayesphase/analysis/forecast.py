@@ -63,7 +63,8 @@ def forecast(
 
         - ``phase_probability`` (run, state): of the phase it is in now, given its past;
         - ``entry_step`` (sample, run, state): step of the first entry into a phase, which may lie
-          in the past; NaN where fewer than three runs of the fit enter it after their beginning;
+          in the past; NaN in the share of samples in which the run never enters it, and in all
+          where fewer than three runs of the fit enter it after their beginning;
         - ``converged_step`` (sample, run), if there are `metrics`: step of convergence, which may
           lie in the past; NaN where fewer than three runs of the fit converge;
         - ``path`` (sample, run, ahead) and ``features`` (sample, run, ahead, feature): states and
@@ -102,6 +103,13 @@ def forecast(
     the same rank in the distributions of all times: a run that is late is late for everything. Two
     runs of different phases may be as far from the end; what is not learned is when a phase ends
     because of what features are by then.
+
+    *Never* is an entry that did not happen in a finished run up to its end. Each sample does what a
+    finished run did, drawn with a weight: the probability that, before its own entry, it was in the
+    phase that the run in progress is in now, at its most; one run's weight is shared out over all.
+    Nor is a state entered which the transitions do not allow from where the run is; where no phase
+    comes back (``"left_to_right"``), entries are in the order of states. Convergence, in contrast,
+    is taken to come in the end.
 
     *Metrics* go the way that they went in a finished run, drawn at random for each sample, from as
     long before convergence as the run in progress is now, and from where they are now.
@@ -148,7 +156,7 @@ def forecast_from(
     features = on_the_scale_of(finished.fit, up_to(features, now))
     gap = finished.gap
     n_ahead = max(round(_horizon(horizon, finished.steps, gap) / gap), 1)
-    for_model, for_times = np.random.SeedSequence(check_seed(random_seed)).spawn(2)
+    for_model, for_times, for_ever = np.random.SeedSequence(check_seed(random_seed)).spawn(3)
     ahead = look_ahead(
         finished.fit,
         features,
@@ -164,13 +172,7 @@ def forecast_from(
     # one rank for all times of a run, so that what is late is late for everything
     rank = _ranks(rng, ahead.states.shape[:2])
     place = finished.covariates(ahead.probability, ahead.now - _first_steps(features))
-    entry = np.stack(
-        [
-            finished.time_of(entered, place, ahead.now, ahead.entered[:, :, state], rank)
-            for state, entered in enumerate(finished.entries.T)
-        ],
-        axis=2,
-    )
+    entry = finished.entry_steps(place, ahead, rank, np.random.default_rng(for_ever))
     table = _of_the_model(features, ahead, entry, gap)
     if metrics is None:
         return table

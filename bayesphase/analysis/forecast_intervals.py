@@ -25,8 +25,9 @@ def forecast_intervals(
     Dataset
         Every variable of the forecast with samples but ``path``, with the dim `quantile` instead
         of `sample`: the median and both ends of all intervals, in increasing order, each one of the
-        samples. ``state_probability`` (run, ahead, state) is that of the phase that was the last
-        to be entered for the first time by then, and ``phase_probability`` is kept.
+        samples that are not NaN: of entries, of those that happen. ``state_probability`` (run,
+        ahead, state) is that of the phase that was the last to be entered for the first time by
+        then, and ``phase_probability`` is kept.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def _last_entered(table: xr.Dataset) -> np.ndarray:
     latest = np.full((len(entry), *at.shape), -np.inf)
     last = np.full(latest.shape, -1)
     for state, step in enumerate(np.moveaxis(entry, 2, 0)[..., None]):
-        later = (step <= at) & (step > latest)  # not where it is NaN
+        later = (step <= at) & (step >= latest)  # not where it is NaN
         latest, last = np.where(later, step, latest), np.where(later, state, last)
     return np.stack([(last == k).mean(axis=0) for k in range(entry.shape[2])], axis=-1)
 

@@ -32,8 +32,10 @@ _LATE = 0.25  # of a run's checkpoints
 class Ahead(NamedTuple):
     """What draws say of runs in progress; samples are draws, one of each.
 
-    `probability` (sample, run, state) of the phase by now, given the past; `entered` (sample, run,
-    state) is the step of the first entry on a path drawn given the past, NaN if there is none yet;
+    `reachable` (sample, run, state) says which states the transitions allow a run to enter from
+    where its path is now. `probability` (sample, run, state) is that of the phase by now, given the
+    past; `entered` (sample, run, state) is the step of the first entry on a path drawn given the
+    past, NaN if there is none yet;
     `states` (sample, run, ahead) and `features` (sample, run, ahead, feature), as the fit has them,
     are of the checkpoints to come; `now` (run) is the last step, and `chain` and `draw` (sample)
     say which parameters a sample has.
@@ -41,6 +43,7 @@ class Ahead(NamedTuple):
 
     probability: np.ndarray
     entered: np.ndarray
+    reachable: np.ndarray
     states: np.ndarray
     features: np.ndarray
     now: np.ndarray
@@ -159,6 +162,7 @@ def look_ahead(
     return Ahead(
         filtered_states(spec, flat)[:, last],
         _entered(spec, paths),
+        _reachable(base.transition.possible(base.n_states)[0])[paths[:, last]],
         states,
         np.stack(to_come, axis=1),
         spec.rows.time[last],
@@ -177,6 +181,14 @@ def _entered(spec: Spec, paths: np.ndarray) -> np.ndarray:
             there = paths[:, start : start + length] == state
             out[:, run, state] = np.where(there.any(axis=1), time[there.argmax(axis=1)], np.nan)
     return out
+
+
+def _reachable(possible: np.ndarray) -> np.ndarray:
+    """Which states (state, state) can be entered from which, in any number of transitions."""
+    reachable = possible.copy()
+    for _ in range(len(possible)):
+        reachable |= reachable @ possible
+    return reachable
 
 
 def _states_to_come(

@@ -13,9 +13,9 @@ from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
 from bayesphase.analysis._remaining import learn
 from bayesphase.analysis._scoring import crps
 from bayesphase.analysis.forecast_scores import _with_savings
-from bayesphase.model.emissions import QuadraticDrift
+from bayesphase.model.emissions import Gaussian, QuadraticDrift
 from bayesphase.model.spec import specify
-from bayesphase.model.transitions import Sticky
+from bayesphase.model.transitions import LeftToRight, Sticky
 
 STEPS = 10 * np.arange(60)
 
@@ -253,6 +253,78 @@ def test_a_fit_in_which_too_few_runs_converge_does_not_say_when(finished):
     both = [bp.forecast(fit, new, metrics=m, **options)["converged_step"] for m in (metrics, one)]
     # nothing but that it took longer than 590 is known: later than 420
     assert both[1].median() > both[0].median()
+
+
+def ways(*runs, transition=None):
+    """A fit of runs that go a way (state, checkpoints); the feature is the state."""
+    paths = [np.repeat(*np.array(way).T) for way in runs]
+    features = xr.DataArray(
+        np.stack(paths)[..., None].astype(float),
+        dims=("run", "step", "feature"),
+        coords={
+            "run": [f"r{i}" for i in range(len(paths))],
+            "step": 10 * np.arange(len(paths[0])),
+            "feature": ["at"],
+        },
+        name="features",
+    )
+    structure = transition or Sticky()
+    spec = specify(features, 4, emission=Gaussian(), transition=structure, priors=None)
+    named, _ = spec.transition.maximise(np.zeros((1, 4, 4)), np.ones(4))
+    named |= {"mean": np.arange(4.0)[:, None], "scale": np.full((4, 1), 0.1)}
+    return fit_at(spec, features, named, n_draws=200)
+
+
+def entries_from(fit, *states):
+    """Share of samples (state) in which a run that was in these states enters others, and when."""
+    new = fit["observed_data"].to_dataset()["features"][:1, : len(states)]
+    new = new.copy(data=np.array(states, float)[None, :, None]).assign_coords(run=["new"])
+    table = bp.forecast(fit, new, draws=200, horizon=100, random_seed=1)
+    return table["entry_step"][:, 0].notnull().mean("sample").values, table
+
+
+def fork(**options):
+    lengths = range(8, 18)
+    return ways(
+        *([(0, n), (1, 10), (3, 30 - n)] for n in lengths),
+        *([(0, n), (2, 10), (3, 30 - n)] for n in lengths),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("transition", [Sticky(), LeftToRight(skip=True)], ids=repr)
+def test_a_state_that_runs_like_it_skip_may_never_be_entered(transition):
+    fit = fork(transition=transition)
+    share, table = entries_from(fit, 0, 0, 0, 0)
+    np.testing.assert_allclose(share, [1, 0.5, 0.5, 1], atol=5 * np.sqrt(0.25 / 200))
+    # it goes one way or the other
+    entered = table["entry_step"][:, 0].notnull().sel(state=[1, 2]).sum("state")
+    assert (entered == 1).mean() > 0.95
+    share, table = entries_from(fit, 0, 0, 0, 0, 1, 1)
+    np.testing.assert_allclose(share, [1, 1, 0, 1], atol=0.1)
+    share, table = entries_from(fit, 0, 0, 0, 0, 2, 2, 3, 3, 3)
+    np.testing.assert_allclose(share, [1, 0, 1, 1], atol=0.1)
+    if isinstance(transition, LeftToRight):
+        assert share[1] == 0.0  # not a single one
+    stays = bp.forecast_intervals(table)["state_probability"].sel(run="new", state=3)
+    assert (stays > 0.9).all()
+
+
+def test_where_all_runs_go_all_ways_none_is_left_out_and_order_is_kept():
+    rng = np.random.default_rng(3)
+    runs = []
+    for _ in range(8):
+        a, b, c = rng.integers(5, 25, 3)
+        runs.append([(0, a), (1, b), (2, c), (3, 80 - a - b - c)])
+    for transition in (Sticky(), LeftToRight()):
+        share, table = entries_from(ways(*runs, transition=transition), 0, 0, 0)
+        np.testing.assert_array_equal(share, 1.0)
+    assert (table["entry_step"].diff("state") >= 0).all()
+    # two stop before they get to the last, and so may this one, which then enters it never
+    short = [[(0, 10), (1, 20), (2, 50)], [(0, 12), (1, 68)]]
+    share, table = entries_from(ways(*runs, *short, transition=LeftToRight()), 0, 0, 0)
+    assert (np.diff(share) <= 0).all()
+    np.testing.assert_allclose(share, [1, 1, 0.9, 0.8], atol=0.18)
 
 
 def test_metrics_go_the_way_of_finished_runs():

@@ -238,7 +238,7 @@ def on_steps(steps, *, transition=None):
 
 
 def test_checkpoints_to_come_are_as_far_apart_as_those_of_a_run():
-    """Not as those of all runs together: a transition is from one checkpoint of a run to its next."""
+    """Not as those of all runs together: a transition is from a checkpoint to the run's next."""
     even = np.arange(0, 2000, 100)
     assert gap_ahead(on_steps([even, even + 50])) == 100.0
     assert gap_ahead(on_steps([even, even])) == 100.0
