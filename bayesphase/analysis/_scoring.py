@@ -115,8 +115,10 @@ class Scored:
             path = table["path"].transpose("sample", "ahead").values == state
             ahead = now + table["ahead"].values
             geometric = np.where(path.any(axis=1), ahead[path.argmax(axis=1)], np.inf)
+        # NaN is never, unless nothing is said at all
+        ours = np.where(np.isnan(ours), np.inf, ours)[: np.isfinite(ours).any() * len(ours)]
         return [
-            np.maximum(ours[~np.isnan(ours)], now),  # a path may have entered it already
+            np.maximum(ours, now),  # a path may have entered it already
             geometric,
             _baselines.later_ones(happened, now),
             _baselines.mean(happened, now),

@@ -99,8 +99,8 @@ def forecast(
     probabilities of the phases, given the past, and in the logarithm of the time passed. How far
     off it may be is what such a line was off in each finished run when it did not know that run,
     with the tails of a Student-t distribution for so few runs. All checkpoints of a run together
-    count as one example, and a run in which it did not happen is censored at its end. A sample has
-    the same rank in the distributions of all times: a run that is late is late for everything. Two
+    count as one example, and a run that does not converge is censored at its end. A sample has the
+    same rank in the distributions of all times: a run that is late is late for everything. Two
     runs of different phases may be as far from the end; what is not learned is when a phase ends
     because of what features are by then.
 
