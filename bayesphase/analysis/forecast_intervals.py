@@ -27,7 +27,8 @@ def forecast_intervals(
         of `sample`: the median and both ends of all intervals, in increasing order, each one of the
         samples that are not NaN: of entries, of those that happen. ``state_probability`` (run,
         ahead, state) is that of the phase that was the last to be entered for the first time by
-        then, and ``phase_probability`` is kept.
+        then, ``entry_probability`` (run, state) that the phase is ever entered, NaN where no sample
+        says when, and ``phase_probability`` is kept.
 
     Raises
     ------
@@ -53,6 +54,9 @@ def forecast_intervals(
         dims = [dim for dim in variable.dims if dim != "sample"]
         values = _quantiles(variable.transpose("sample", *dims).values, at)
         out[str(name)] = xr.DataArray(values, dims=("quantile", *dims), attrs=variable.attrs)
+    happens = table["entry_step"].notnull().mean("sample").transpose("run", "state")
+    attrs = {"long_name": "probability that the phase is ever entered", "units": "1"}
+    out["entry_probability"] = happens.where(happens > 0).assign_attrs(attrs)
     attrs = {"long_name": "probability that the phase is the last one entered", "units": "1"}
     share = _last_entered(table)
     out["state_probability"] = xr.DataArray(share, dims=("run", "ahead", "state"), attrs=attrs)

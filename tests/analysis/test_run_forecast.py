@@ -306,8 +306,10 @@ def test_a_state_that_runs_like_it_skip_may_never_be_entered(transition):
     np.testing.assert_allclose(share, [1, 0, 1, 1], atol=0.1)
     if isinstance(transition, LeftToRight):
         assert share[1] == 0.0  # not a single one
-    stays = bp.forecast_intervals(table)["state_probability"].sel(run="new", state=3)
-    assert (stays > 0.9).all()
+    intervals = bp.forecast_intervals(table)
+    assert (intervals["state_probability"].sel(run="new", state=3) > 0.9).all()
+    found = intervals["entry_probability"].sel(run="new").fillna(0.0)
+    np.testing.assert_array_equal(found, share)
 
 
 def test_where_all_runs_go_all_ways_none_is_left_out_and_order_is_kept():
