@@ -87,11 +87,14 @@ def test_the_same_seed_gives_the_same_draws(simulated, fitted):
 def test_memory_that_a_kernel_leaves_as_it_was_is_not_read(simulated, fitted, monkeypatch):
     spec = specify(simulated["features"], 3, emission="gaussian", transition="sticky", priors=None)
     flat = {name: v.values.reshape(-1, *v.shape[2:]) for name, v in fitted["posterior"].items()}
-    observed = spec.emission.observe(spec.rows)
     rubbish = np.finfo(float).max
-    monkeypatch.setattr(np, "empty", lambda shape: np.full(shape, rubbish))
-    monkeypatch.setattr(np, "empty_like", lambda array: np.full(array.shape, rubbish))
-    path = paths._most_likely(spec, observed, flat)
+
+    def full_of_rubbish(shape, dtype=float):
+        return np.full(shape, rubbish if np.dtype(dtype).kind == "f" else 0, dtype)
+
+    monkeypatch.setattr(np, "empty", full_of_rubbish)
+    monkeypatch.setattr(np, "empty_like", lambda array: full_of_rubbish(array.shape, array.dtype))
+    path = paths.most_likely(spec, flat)
     np.testing.assert_array_equal(path, fitted["paths"]["most_likely"].values.ravel())
 
 
