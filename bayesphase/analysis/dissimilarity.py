@@ -52,7 +52,7 @@ def dissimilarity(
     empirical distributions over states of two runs drawn uniformly at random. W, the Wasserstein
     distance (Kantorovich 1939), depends on how far states are from each other, which the paper does
     not say. In the "discrete" metric, which does not depend on how states are named, W is half the
-    sum of |p_k - q_k|, between 0 and 1; in that of the "order" it is the sum of the differences
+    sum of ``|p_k - q_k|``, between 0 and 1; in that of the "order" it is the sum of the differences
     between the cumulative distributions. Here p and q are of each draw's sampled paths, weighted by
     time: a checkpoint's state is held until the next one. A run's share depends on how long it was
     recorded: compare runs of about one length, or cut them.
