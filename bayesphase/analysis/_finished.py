@@ -68,7 +68,7 @@ class Finished:
         elapsed = np.maximum(self.steps - first[:, None], 0.0)
         self._probability = probability
         self._covariates = self.covariates(probability, elapsed)
-        self._learned: dict[bytes, Remaining | None] = {}
+        self._learned: dict[tuple[bytes, bool], Remaining | None] = {}
 
     def covariates(self, probability: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
         """Covariates (..., covariate) of moments in runs, `elapsed` steps after their beginning."""
@@ -135,11 +135,11 @@ class Finished:
         covariate) is where finished runs were, NaN where nothing is learned from it; by default all
         are learned from.
         """
-        if event.tobytes() not in self._learned:
+        key = event.tobytes(), learned_from is None
+        if key not in self._learned:
             examples = self._covariates if learned_from is None else learned_from
-            learned = learn(examples, self.steps, event, self.last)
-            self._learned[event.tobytes()] = learned
-        learned = self._learned[event.tobytes()]
+            self._learned[key] = learn(examples, self.steps, event, self.last)
+        learned = self._learned[key]
         if learned is None:
             return so_far.copy()
         n_runs = rank.shape[1]
