@@ -31,6 +31,19 @@ def summed(
         NaN is left out; what is NaN in all draws, or has none, is NaN.
     ci_prob : float
     """
+    middle, lower, upper = intervals(draws, ci_prob=ci_prob)
+    return {
+        name: variable(dims, middle, f"median {long_name}", units),
+        f"{name}_lower": variable(dims, lower, f"lower end of the interval of {long_name}", units),
+        f"{name}_upper": variable(dims, upper, f"upper end of the interval of {long_name}", units),
+    }
+
+
+def intervals(draws: np.ndarray, *, ci_prob: float) -> np.ndarray:
+    """Median and both ends (3, ...) of equal-tailed intervals of draws (draw, ...).
+
+    NaN is left out; what is NaN in all draws, or has none, is NaN.
+    """
     tail = (1 - ci_prob) / 2
     columns = np.moveaxis(draws, 0, -1).reshape(int(np.prod(draws.shape[1:])), len(draws))
     values = np.full((3, len(columns)), np.nan)
@@ -38,9 +51,4 @@ def summed(
         known = column[~np.isnan(column)]
         if known.size:
             values[:, i] = np.quantile(known, [0.5, tail, 1 - tail])
-    middle, lower, upper = values.reshape(3, *draws.shape[1:])
-    return {
-        name: variable(dims, middle, f"median {long_name}", units),
-        f"{name}_lower": variable(dims, lower, f"lower end of the interval of {long_name}", units),
-        f"{name}_upper": variable(dims, upper, f"upper end of the interval of {long_name}", units),
-    }
+    return values.reshape(3, *draws.shape[1:])

@@ -10,6 +10,7 @@ from bayesphase.analysis._paths import (
     sampled_paths,
     state_labels,
 )
+from bayesphase.analysis._summary import intervals, variable
 
 PER_STEPS = 1000  # speeds are per so many optimiser steps
 
@@ -68,15 +69,13 @@ def phase_speeds(fit: xr.DataTree, *, ci_prob: float = 0.9) -> xr.Dataset:
         "level_change": (_changes(level), "change of the level at the switch", units),
         "speed_change": (_changes(speed), "change of the speed at the switch", speed_units),
     }
-    tail = (1 - ci_prob) / 2
-    ends = {"": (0.5, "{}, median"), "_lower": (tail, "lower end of the {}")}
-    ends["_upper"] = (1 - tail, "upper end of the {}")
+    words = {"": "{}, median", "_lower": "lower end of the {}", "_upper": "upper end of the {}"}
     variables = {}
     for name, (values, long_name, its_units) in columns.items():
         dims = ("state", "state_next", "feature") if values.ndim == 4 else ("state", "feature")
-        for suffix, (q, words) in ends.items():
-            attrs = {"long_name": words.format(long_name), "units": its_units}
-            variables[name + suffix] = (dims, _quantile(values, q), attrs)
+        ends = intervals(values, ci_prob=ci_prob)
+        for (suffix, text), end in zip(words.items(), ends, strict=True):
+            variables[name + suffix] = variable(dims, end, text.format(long_name), its_units)
     coords = {"state": labels, "state_next": labels, "feature": features["feature"].values}
     return xr.Dataset(variables, coords=coords, attrs={"ci_prob": ci_prob})
 
@@ -108,14 +107,3 @@ def _changes(values: np.ndarray) -> np.ndarray:
     n_states = values.shape[1]
     change[:, range(n_states), range(n_states)] = np.nan
     return change
-
-
-def _quantile(values: np.ndarray, q: float) -> np.ndarray:
-    """Quantile over the samples that are not NaN; NaN where all are."""
-    known = ~np.isnan(values)
-    result = np.full(values.shape[1:], np.nan)
-    for cell in np.ndindex(result.shape):
-        there = known[(slice(None), *cell)]
-        if there.any():
-            result[cell] = np.quantile(values[(slice(None), *cell)][there], q)
-    return result

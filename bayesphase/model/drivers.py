@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.model import offsets
-from bayesphase.model.forecast import log_predicted_states
+from bayesphase.model.forecast import log_filtered_states
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.rows import Rows
 from bayesphase.model.spec import Spec, recorded
@@ -92,10 +92,10 @@ def switch_drivers(
     with ThreadPoolExecutor(cores or cpu_count()) as pool:
         for first in range(0, len(each), _BLOCK):
             block = slice(first, first + _BLOCK)
-            predicted = log_predicted_states(spec, each[block])
+            filtered = np.exp(log_filtered_states(spec, each[block]))
             found += pool.map(
                 lambda one: _under_a_draw(spec, *one, window=window),
-                zip(each[block], paths[block], predicted, strict=True),
+                zip(each[block], paths[block], filtered, strict=True),
             )
     return Drivers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -104,7 +104,7 @@ def _under_a_draw(
     spec: Spec,
     named: Mapping[str, np.ndarray],
     path: np.ndarray,
-    log_predicted: np.ndarray,
+    filtered: np.ndarray,
     *,
     window: int,
 ) -> Drivers:
@@ -114,10 +114,7 @@ def _under_a_draw(
     here, there = np.divmod(switches.edge, spec.n_states)
     each = np.arange(len(switches.edge))
     slope = spec.emission.score(rows, named)[switches.begin]
-    log_filtered = log_predicted[switches.begin] + np.nansum(density[switches.begin], axis=2)
-    filtered = np.exp(log_filtered - log_filtered.max(axis=1, keepdims=True))
-    filtered /= filtered.sum(axis=1, keepdims=True)
-    expected = (filtered[:, :, None] * slope).sum(axis=1)
+    expected = (filtered[switches.begin][:, :, None] * slope).sum(axis=1)
     until = np.minimum(switches.end, switches.begin + window)
     log_odds = [
         _mean(density[a:b, j] - density[a:b, i])

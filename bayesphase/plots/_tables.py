@@ -1,6 +1,6 @@
 """What a figure is made of: tables of `bayesphase.analysis`, given or taken from a fit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -34,48 +34,41 @@ def probability_table(data: xr.DataTree | xr.DataArray) -> xr.DataArray:
     return data.transpose("run", "step", "state")
 
 
+def _with_intervals(
+    data: xr.DataTree | xr.Dataset,
+    make: Callable[..., xr.Dataset],
+    names: tuple[str, ...],
+    dims: tuple[str, ...],
+    ci_prob: float | None,
+) -> xr.Dataset:
+    """Return what `make` makes of a fit, or `data` if it is that already, with these variables."""
+    if isinstance(data, xr.DataTree):
+        return make(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(_wrong_type(data, "Dataset", make.__name__))
+    require_variables(data, names, dims, made_by=make.__name__)
+    _require_same_ci_prob(data, ci_prob)
+    return data.transpose(*dims, ...)
+
+
 def boundary_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
     """Return boundaries, dims (run, state), computed if `data` is a fit."""
-    if isinstance(data, xr.DataTree):
-        return boundaries(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
-    if not isinstance(data, xr.Dataset):
-        raise TypeError(_wrong_type(data, "Dataset", "boundaries"))
-    require_variables(data, _BOUNDARY_VARIABLES, ("run", "state"), made_by="boundaries")
-    _require_same_ci_prob(data, ci_prob)
-    return data.transpose("run", "state")
+    return _with_intervals(data, boundaries, _BOUNDARY_VARIABLES, ("run", "state"), ci_prob)
 
 
 def dwell_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
     """Return dwell times, dims (run, state), computed if `data` is a fit."""
-    if isinstance(data, xr.DataTree):
-        return dwell_times(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
-    if not isinstance(data, xr.Dataset):
-        raise TypeError(_wrong_type(data, "Dataset", "dwell_times"))
-    require_variables(data, _DWELL_VARIABLES, ("run", "state"), made_by="dwell_times")
-    _require_same_ci_prob(data, ci_prob)
-    return data.transpose("run", "state")
+    return _with_intervals(data, dwell_times, _DWELL_VARIABLES, ("run", "state"), ci_prob)
 
 
 def mean_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
     """Return means of features in phases, dims (state, feature), computed if `data` is a fit."""
-    if isinstance(data, xr.DataTree):
-        return state_means(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
-    if not isinstance(data, xr.Dataset):
-        raise TypeError(_wrong_type(data, "Dataset", "state_means"))
-    require_variables(data, _MEAN_VARIABLES, ("state", "feature"), made_by="state_means")
-    _require_same_ci_prob(data, ci_prob)
-    return data.transpose("state", "feature")
+    return _with_intervals(data, state_means, _MEAN_VARIABLES, ("state", "feature"), ci_prob)
 
 
 def map_table(data: xr.DataTree | xr.Dataset, *, ci_prob: float | None) -> xr.Dataset:
     """Return a training map, dims (state, state_next), computed if `data` is a fit."""
-    if isinstance(data, xr.DataTree):
-        return training_map(data, ci_prob=_CI_PROB if ci_prob is None else ci_prob)
-    if not isinstance(data, xr.Dataset):
-        raise TypeError(_wrong_type(data, "Dataset", "training_map"))
-    require_variables(data, _MAP_VARIABLES, ("state", "state_next"), made_by="training_map")
-    _require_same_ci_prob(data, ci_prob)
-    return data.transpose("state", "state_next", ...)
+    return _with_intervals(data, training_map, _MAP_VARIABLES, ("state", "state_next"), ci_prob)
 
 
 def pseudo_residual_table(data: xr.DataTree | xr.Dataset) -> xr.Dataset:
