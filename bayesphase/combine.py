@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.dataset import PARAMETER_COORDS, check_structure
+from bayesphase.contract import PARAMETER_COORDS
+from bayesphase.dataset import check_structure
 
 _SIDE_BY_SIDE: dict[str, Any] = {
     "dim": "run",

@@ -18,11 +18,12 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 MAY_USE = {
     "_compat": set(),
     "_storage": set(),
-    "dataset": {"_storage"},
-    "combine": {"dataset"},
+    "contract": set(),
+    "dataset": {"_storage", "contract"},
+    "combine": {"contract", "dataset"},
     "inspection": {"_storage", "dataset"},
     "results": {"_storage"},
-    "recording": {"_storage", "combine", "dataset"},
+    "recording": {"_storage", "combine", "contract", "dataset"},
     "views": {"dataset"},
     "model": {"_compat"},
     "analysis": {"model"},
@@ -197,6 +198,11 @@ def test_import_is_quick() -> None:
     heavy = {"torch", "pymc", "pytensor", "nutpie", "numba", "matplotlib", "sklearn", "xarray"}
     code = f"import sys, bayesphase; print(sorted({heavy} & set(sys.modules)))"
     assert in_a_new_process(code).strip() == "[]"
+
+
+def test_a_worker_that_measures_starts_without_tables() -> None:
+    code = "import sys, bayesphase.recording.measure; print('xarray' in sys.modules)"
+    assert in_a_new_process(code).strip() == "False"
 
 
 def test_tables_and_figures_of_a_saved_fit_need_no_sampler() -> None:

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from bayesphase import open_metrics
-from bayesphase.dataset import VARIABLES, validate_metrics
+from bayesphase.contract import VARIABLES
+from bayesphase.dataset import validate_metrics
 
 DATA = Path(__file__).parents[1] / "data"
 FILES = {"modular_addition.nc": 8, "modular_addition_80_20.nc": 3}  # and the number of runs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesphase.dataset import COORDS, VARIABLES
+from bayesphase.contract import COORDS, VARIABLES
 from bayesphase.recording.measured import Measured, Metric, norm
 from bayesphase.recording.power_law import power_law_alpha
 

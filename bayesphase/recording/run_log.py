@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.dataset import COORDS, VARIABLES, check_structure, open_metrics, save_metrics
+from bayesphase.contract import COORDS, VARIABLES
+from bayesphase.dataset import check_structure, open_metrics, save_metrics
 from bayesphase.recording.measured import Metric
 from bayesphase.recording.metrics import DEFINITIONS
 from bayesphase.recording.parameters import Selection

@@ -1,19 +1,22 @@
 """What the metrics of one checkpoint cost: BERT base, against a loop over `torch.linalg.svdvals`.
 
 The tensors have the shapes of BERT base (110M parameters; embeddings and norms do not count, which
-leaves 86M), with query, key and value split into 12 heads each as the selection does, and whole.
-Then a folder of checkpoints of one layer each is collected with one worker and with one per core,
-and folders of few and of many checkpoints, for the memory that takes.
+leaves 86M), with query, key and value split into 12 heads each as the selection does, and whole; on
+one core, on all, and on a GPU where PyTorch sees one.
+Then a folder of checkpoints of one layer each is collected with one worker up to one per core (and
+on the GPU), and one of fewer checkpoints, for the time to start and for the memory that these take;
+beside that, reading the same files where they are not in memory.
 
 "init" is normal with deviation 0.02, "trained" has columns of uneven size and 16 strong directions,
 as training leaves them. Errors are relative to the loop in float64, the largest over all matrices
 and all metrics. Rates are of the float32 weights.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
-from os import cpu_count
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,7 +28,7 @@ from tests.benchmarks.report import Settings, complain, duration, show
 
 _TARGET = 5.0  # times as quick as the loop in float32
 _ACCURACY = 1e-4
-_FEW, _MANY = 8, 32
+_FEW, _MANY = 16, 48
 _LAYERS, _HIDDEN, _INNER, _HEADS = 12, 768, 3072, 12
 _LOOPS = ("svdvals loop, float32", "svdvals loop, float64")
 _OURS = ("bayesphase, rtol=1e-4", "bayesphase, default rtol")
@@ -38,10 +41,11 @@ def run(settings: Settings) -> list[str]:
     failures = []
     for kind in ("init", "trained"):
         for heads in (True, False):
-            for threads in sorted({1, cpu_count() or 1}):
+            for threads, device in _places():
+                where = f"{threads} thread{'' if threads == 1 else 's'}"
                 title = (
                     f"BERT base, {kind}, {'by head' if heads else 'whole matrices'}, "
-                    f"{threads} thread{'' if threads == 1 else 's'}"
+                    f"{where if device == 'cpu' else _gpu()}"
                 )
                 result = alone(
                     "collecting:measure",
@@ -50,37 +54,88 @@ def run(settings: Settings) -> list[str]:
                     kind=kind,
                     heads=heads,
                     threads=threads,
+                    device=device,
                 )
                 failures += [f"{title}: {failure}" for failure in _show(title, result)]
     _show_folders(settings)
     return failures
 
 
+def _places() -> list[tuple[int, str]]:
+    """List numbers of threads and devices."""
+    cores = [(threads, "cpu") for threads in sorted({1, os.cpu_count() or 1})]
+    return cores + [(1, "cuda")] * bool(_gpu())
+
+
+@cache
+def _gpu() -> str:
+    """Name the GPU, if there is one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def _show_folders(settings: Settings) -> None:
-    """Print how long folders take by workers, and how much memory by checkpoints."""
+    """Print how quick more checkpoints are by workers, and how much memory they take."""
+    cores = os.cpu_count() or 1
+    n_workers = sorted({2**i for i in range(cores.bit_length())} | {cores})
+    cases = [(n, "cpu") for n in n_workers] + [(1, "cuda")] * bool(_gpu())
     rows, alone_takes = [], float("nan")
     with tempfile.TemporaryDirectory() as temporary:
-        for n, workers in ((_FEW, 1), (_MANY, 1), (_MANY, cpu_count() or 1)):
-            folder = Path(temporary, f"{n}")
-            if not folder.exists():
-                _write(folder, n)
-            result = alone(
-                "collecting:measure_folder",
-                limit=60.0 * settings.minutes,
-                folder=str(folder),
-                workers=workers,
+        folders = {n: Path(temporary, f"{n}") for n in (_FEW, _MANY)}
+        for n, folder in folders.items():
+            _write(folder, n)
+        n_bytes = {
+            n: sum(file.stat().st_size for file in folder.iterdir())
+            for n, folder in folders.items()
+        }
+        for workers, device in cases:
+            few, many = (
+                alone(
+                    "collecting:measure_folder",
+                    limit=60.0 * settings.minutes,
+                    folder=str(folder),
+                    workers=workers,
+                    device=device,
+                )
+                for folder in folders.values()
             )
-            seconds, n_bytes = result["seconds"], sum(f.stat().st_size for f in folder.iterdir())
-            if workers == 1:
-                alone_takes = seconds
-            rate, speed = n_bytes / seconds / 1e6, alone_takes / seconds
-            rows.append((f"{n}", workers, duration(seconds), rate, speed, result["peak"]))
+            # without what it takes to start
+            added = many["seconds"] - few["seconds"]
+            if workers == 1 and device == "cpu":
+                alone_takes = added
+            rate = (n_bytes[_MANY] - n_bytes[_FEW]) / added / 1e6
+            rows.append(
+                (
+                    f"{workers}" if device == "cpu" else "1, GPU",
+                    *(duration(one["seconds"]) for one in (few, many)),
+                    rate,
+                    alone_takes / added,
+                    *(one["peak"] for one in (few, many)),
+                )
+            )
+        seconds = _read(folders[_MANY])
+        rate = n_bytes[_MANY] / seconds / 1e6
+        rows.append(("files only read", "", duration(seconds), rate, "", None, None))
     show(
-        "collect, checkpoints of one layer of BERT base (28 MB each)",
-        ["checkpoints", "workers", "time", "MB/s", "one worker / this", "peak memory, MB"],
+        f"collect, {_FEW} and {_MANY} checkpoints of one layer of BERT base (28 MB each)",
+        ["workers", f"{_FEW}", f"{_MANY}", "MB/s", "one worker / this", "peak MB", "peak MB"],
         rows,
-        "The time of several workers includes that of starting them.",
+        f"Rates are of the {_MANY - _FEW} more: workers take time to start.",
     )
+
+
+def _read(folder: Path) -> float:
+    """Read all files once, in seconds, after they were dropped from memory where that works."""
+    for file in folder.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    start = perf_counter()
+    for file in folder.iterdir():
+        file.read_bytes()
+    return perf_counter() - start
 
 
 def _write(folder: Path, n: int) -> None:
@@ -94,14 +149,17 @@ def _write(folder: Path, n: int) -> None:
         save_file(tensors, folder / f"step{step}.safetensors")
 
 
-def measure_folder(*, folder: str, workers: int) -> dict[str, float | None]:
+def measure_folder(*, folder: str, workers: int, device: str) -> dict[str, float | None]:
     """Collect a folder; runs in a process of its own."""
     import resource
 
+    import torch
+
     from bayesphase import collect
 
+    torch.linalg.svdvals(torch.eye(2, device=device))  # libraries are loaded
     start = perf_counter()
-    collect(folder, workers=workers, progressbar=False)
+    collect(folder, workers=workers, device=device, progressbar=False)
     seconds = perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
     return {"seconds": seconds, "peak": peak if workers == 1 else None}
@@ -132,14 +190,16 @@ def _show(title: str, result: dict[str, Any]) -> list[str]:
     ]
 
 
-def measure(*, kind: str, heads: bool, threads: int, rounds: int = 2) -> dict[str, Any]:
+def measure(
+    *, kind: str, heads: bool, threads: int, device: str, rounds: int = 2
+) -> dict[str, Any]:
     """Time each way in turns, the best of some rounds; runs in a process of its own."""
     import torch
 
     from bayesphase.recording.metrics import matrices_metrics
 
     torch.set_num_threads(threads)
-    weights = _bert(kind, heads)
+    weights = [w.to(device) for w in _bert(kind, heads)]
     ways: dict[str, Callable[[list[Any]], dict[str, np.ndarray]]] = {
         _LOOPS[0]: lambda w: _loop(w, torch.float32),
         _LOOPS[1]: lambda w: _loop(w, torch.float64),

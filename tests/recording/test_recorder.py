@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from bayesphase import Recorder, open_metrics  # noqa: E402
-from bayesphase.dataset import VARIABLES, validate_metrics  # noqa: E402
+from bayesphase.contract import VARIABLES  # noqa: E402
+from bayesphase.dataset import validate_metrics  # noqa: E402
 from bayesphase.recording import run_log  # noqa: E402
 from bayesphase.recording.metrics import MATRIX_METRICS, matrix_metrics  # noqa: E402
 from bayesphase.recording.parameters import select_parameters  # noqa: E402

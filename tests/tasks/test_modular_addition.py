@@ -10,7 +10,8 @@ import xarray as xr
 torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
-from bayesphase.dataset import VARIABLES, validate_metrics  # noqa: E402
+from bayesphase.contract import VARIABLES  # noqa: E402
+from bayesphase.dataset import validate_metrics  # noqa: E402
 from bayesphase.tasks.modular_addition import (  # noqa: E402
     Transformer,
     selection_of,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesphase.dataset import VARIABLES
+from bayesphase.contract import VARIABLES
 from bayesphase.recording.importers.log import number
 from bayesphase.recording.importers.naming import variable_names
 from bayesphase.recording.recorder import Recorder

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.dataset import PARAMETER_COORDS, VARIABLES, check_structure
+from bayesphase.contract import PARAMETER_COORDS, VARIABLES
+from bayesphase.dataset import check_structure
 from bayesphase.recording.importers.log import PLACES, Log, Place, natural
 from bayesphase.recording.importers.naming import units_of, variable_names
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from bayesphase.dataset import COORDS, VARIABLES
+from bayesphase.contract import COORDS, VARIABLES
 
 _SET = {
     "train": "train",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bayesphase.dataset import VARIABLES
+from bayesphase.contract import VARIABLES
 from bayesphase.recording.importers.log import Log, number, whole
 from bayesphase.recording.importers.rows import Table, read_table
 
