@@ -1,7 +1,9 @@
 """Forecasts of the shipped runs: do they cover, and beat what is easy?
 
 Eight runs, each by a fit to the others; and twelve more, which had no part in how forecasts are
-made, by a fit to those eight. The tables are printed: ``pytest -m slow -s tests/test_forecast_study.py``.
+made, by a fit to those eight.
+
+The tables are printed: ``pytest -m slow -s tests/test_forecast_study.py``.
 """
 
 from pathlib import Path
