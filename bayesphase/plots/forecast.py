@@ -68,7 +68,7 @@ def plot_forecast(
     """
     intervals = forecast_intervals(table, ci_prob=(0.5, 0.9))
     name = _tables.choose("run", None if run is None else [run], table["run"])[0]
-    label, fan = _fan(table, intervals, metric)
+    label, fan = _fan(intervals, metric)
     fan, one = fan.sel(run=name), intervals.sel(run=name)
     recorded = _recorded(history, label, name, float(one["now"]))
     rows = _rows(one)
@@ -84,13 +84,12 @@ def plot_forecast(
     return drawn
 
 
-def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[str, xr.DataArray]:
+def _fan(intervals: xr.Dataset, metric: str | None) -> tuple[str, xr.DataArray]:
     """Return what is drawn, dims (quantile, run, ahead), and its name."""
-    metrics = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
+    metrics = metrics_of(intervals)
     features = intervals["feature"].values.tolist()
     if metric is None:
-        told_by = re.findall(r"\w+", table.attrs.get("converged", ""))[:1]
-        metric = told_by[0] if told_by and told_by[0] in metrics else features[0]
+        metric = metrics[0] if told_by(intervals) in metrics else features[0]
     if metric in metrics:
         return metric, intervals[metric]
     if metric in features:
@@ -99,6 +98,17 @@ def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[
         f"there is no metric {metric!r} in the forecast; it has the metrics {metrics} and the "
         f"features {features}"
     )
+
+
+def metrics_of(intervals: xr.Dataset) -> list[str]:
+    """Name the metrics that are forecast, first of all the one that convergence is told by."""
+    names = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
+    return sorted(names, key=lambda name: name != told_by(intervals))
+
+
+def told_by(intervals: xr.Dataset) -> str | None:
+    """Name the metric that convergence is told by, if it is."""
+    return next(iter(re.findall(r"\w+", intervals.attrs.get("converged", ""))), None)
 
 
 def _recorded(
