@@ -210,7 +210,7 @@ def report(
             "next phases? May be given several times; 'unconverged' stands for all that have not "
             "converged. The first of the fits forecasts: seconds for a run that it does not know. "
             "For one that it does, its model is fitted anew to its other runs, which takes as long "
-            "as that fit did: minutes."
+            "as that fit did: minutes.",
         ),
     ] = None,
     at: Annotated[

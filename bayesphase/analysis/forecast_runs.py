@@ -87,7 +87,8 @@ def _refitted(
     from bayesphase.model.fit import fit as fit_model
     from bayesphase.model.spec import default_priors, recorded
 
-    features = fit["observed_data"].to_dataset()["features"]
+    observed = fit["observed_data"].to_dataset()
+    features, known = observed["features"], observed.get("known_states")
     if "run" in features.coords.get("feature_scale", xr.DataArray()).dims:
         raise ValueError(
             "the fit's features were standardized within each run, so that there is no scale for "
@@ -101,8 +102,9 @@ def _refitted(
         for name, prior in spec.priors.items()
         if repr(prior) != repr(defaults.get(name))
     }
-    known, draws = spec.known_states, fit["posterior"].sizes
-    as_before = {name: fit.attrs[name] for name in ("sampler", "tune", "target_accept")}
+    draws = fit["posterior"].sizes
+    names = ("sampler", "tune", "target_accept")
+    as_before = {name: fit.attrs[name] for name in names if name in fit.attrs}
     if "restarts" in fit.children:
         as_before["n_restarts"] = fit["restarts"].sizes["restart"]
     return fit_model(

@@ -8,9 +8,9 @@ from bayesphase.reporting.gather import Analysis
 _ROW = 24  # pixels for a feature
 # by the sign of the change of the feature: what its marker is called, and the marker
 _MARKERS = {
-    "rises": ("higher after the switch", "triangle"),
-    "falls": ("lower after it", "inverted_triangle"),
-    "unsure": ("not sure", "circle"),
+    "rises": ("higher after", "triangle"),
+    "falls": ("lower after", "inverted_triangle"),
+    "unsure": ("unsure", "circle"),
 }
 
 

@@ -84,7 +84,7 @@ def pca(table: xr.Dataset, n_phases: int) -> Any:
         "y",
         source=_plot.source("pca:turns", x=[], y=[]),
         marker="circle",
-        size=15,
+        size=17,
         fill_alpha=0,
         line_width=1.5,
     )

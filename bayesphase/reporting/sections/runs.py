@@ -24,7 +24,9 @@ def section(analysis: Analysis) -> Section:
             "pca": analysis.pca.table is not None,
             "notes": [*analysis.pca.notes, *analysis.turns.notes],
             "turns": _turns(analysis),
-            "components": 0 if analysis.pca.table is None else analysis.pca.table.sizes["component"],
+            "components": 0
+            if analysis.pca.table is None
+            else analysis.pca.table.sizes["component"],
             "thinned": f"{limit:,}" if thinned else "",
             "most": f"{most:,}",
         },
