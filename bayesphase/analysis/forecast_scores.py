@@ -138,6 +138,7 @@ def _checked(seen: Sequence[float]) -> np.ndarray:
 
 
 def in_own_units(features: xr.DataArray) -> xr.DataArray:
+    """Undo what standardizing did, if it was done."""
     if "feature_scale" not in features.coords:
         return features
     own = features * features["feature_scale"] + features["feature_location"]

@@ -179,7 +179,7 @@ function drawFit() {
   drawSpeeds();
   const edges = fit().drivers ?? [];
   find("choose-edge")?.replaceChildren(...edges.map((edge, i) =>
-    new Option(`phase ${edge.from} to phase ${edge.to}, ${written(edge.runs)} of ${data.runs.length} runs`, i)));
+    new Option(`phase ${edge.from} to phase ${edge.to}, ${Number(edge.runs.toFixed(1))} of ${data.runs.length} runs`, i)));
   drawDrivers(0);
   drawRun();
 }
