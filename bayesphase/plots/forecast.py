@@ -238,8 +238,10 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[_Row]) -> float:
     for row, (label, state, quantiles, probability) in enumerate(reversed(rows)):
         height = (0.8 + _ROW * row) * size
         color = _style.INK if state is None else colors[state]
+        # a star is not seen on a line of its own colour
+        of_line = _INNER if state is None else color
         low, lower, middle, upper, high = np.clip(quantiles, left, right)
-        line: dict[str, Any] = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
+        line: dict[str, Any] = {"transform": place, "clip_on": False, "color": of_line, "zorder": 5}
         ax.plot([low, high], 2 * [height], linewidth=1.0, **line)
         ax.plot([lower, upper], 2 * [height], linewidth=3.0, **line)
         beyond = quantiles[-1] > right
@@ -254,7 +256,7 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[_Row]) -> float:
                 markerfacecolor=color if (likely := probability >= _LIKELY) else "white",
                 markeredgecolor="white" if likely else color,
                 markeredgewidth=0.6 if likely else 1.0,
-                **line,
+                **{**line, "color": color},
             )
         numbers = [_number(step) for step in (quantiles[2], quantiles[0], quantiles[-1])]
         text = "{}: {} [{}, {}]".format(label, *numbers)
