@@ -136,6 +136,10 @@ def test_a_fan_goes_on_from_what_was_recorded(tmp_path: Path, table: xr.Dataset)
     assert second[-2]["x"] == []  # of it nothing was recorded
     assert second[2]["x"][0] == 160
     assert made["fan-0"].y_range.end == made["fan-1"].y_range.end
+    # it ends where nothing is to come any more: the run that comes last enters 1 by 340
+    soon = summed.assign(converged_step=xr.full_like(summed["converged_step"], 200.0))
+    short = fans(SimpleNamespace(forecasts=soon, metrics=metrics))["fan-0"]
+    assert short.renderers[2].data_source.data["x"][-1] == 340
     many = summed.isel(run=[0] * 8).assign_coords(run=list("abcdefgh"))
     assert len(fans(SimpleNamespace(forecasts=many, metrics=None))) == 6
     page = Page(bp.report(hand_made(3), tmp_path / "r.html", forecasts=table).read_text())

@@ -29,6 +29,7 @@ def fans(analysis: Analysis) -> dict[str, Any]:
     some = table.isel(run=slice(MOST))
     past = [_recorded(analysis, name, table["run"].values[r]) for r in range(some.sizes["run"])]
     fan = some[name].transpose("run", "quantile", "ahead")
+    fan = fan.isel(ahead=slice(_n_ahead(some)))
     log = _curves.span_decades(fan)
     values = np.concatenate([fan.values.ravel(), *(curve.values for curve in past)])
     y_range = _plot.span(values, log=log)  # one for all, to compare them
@@ -36,6 +37,13 @@ def fans(analysis: Analysis) -> dict[str, Any]:
         f"fan-{r}": _fan(f"fan-{r}", fan[r], curve, y_range=y_range, log=log)
         for r, curve in enumerate(past)
     }
+
+
+def _n_ahead(table: xr.Dataset) -> int:
+    """Say how far ahead there is something to see: up to the last of the times to come."""
+    times = [table[name] for name in ("converged_step", "entry_step") if name in table]
+    last = max(float((time - table["now"]).max()) for time in times)  # NaN is left out
+    return max(2, int((table["ahead"] <= last).sum()))
 
 
 def _recorded(analysis: Analysis, name: str, run: Any) -> xr.DataArray:
