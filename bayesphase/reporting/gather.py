@@ -124,7 +124,7 @@ def gather(
         pca=components,
         turns=Asked(None)
         if components.table is None
-        else _ask(lambda: turning_points(components.table, random_seed=random_seed)),
+        else _ask(lambda: _turns(components.table, random_seed)),
         metrics=_of_runs(metrics, features),
         forecasts=_of_fits(forecasts, tables, ci_prob),
         ci_prob=ci_prob,
@@ -135,6 +135,15 @@ def _n_components(features: xr.DataArray) -> int:
     """Say how many components there are to be: two to be drawn, and up to five."""
     complete = int(features.notnull().all("feature").sum())
     return max(2, min(_COMPONENTS, features.sizes["feature"], complete))
+
+
+def _turns(components: xr.Dataset, random_seed: int | None) -> xr.Dataset:
+    """Find where paths turn; in fewer resamples of so many checkpoints that it would be slow."""
+    most, least, in_all = 100, 25, 500_000
+    n_resamples = in_all // components.attrs["n_checkpoints"]
+    return turning_points(
+        components, n_resamples=max(least, min(most, n_resamples)), random_seed=random_seed
+    )
 
 
 def _of_one(name: str, fit: xr.DataTree, ci_prob: float) -> FitTables:
