@@ -202,12 +202,34 @@ def report(
     metrics: Annotated[
         Path | None, typer.Option(help="Metrics file, for its losses and accuracies.")
     ] = None,
+    forecast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run of the metrics that still goes on: when will it converge, and enter the "
+            "next phases? May be given several times; 'unconverged' stands for all that have not "
+            "converged. The first of the fits forecasts: seconds for a run that it does not know. "
+            "For one that it does, its model is fitted anew to its other runs, which takes as long "
+            "as that fit did: minutes.",
+        ),
+    ] = None,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEP", help="Forecast as if nothing later were known [default: its last step]."
+        ),
+    ] = None,
+    converged: Annotated[
+        str, typer.Option(help="What convergence is: a metric, > or <, and a number.")
+    ] = "eval_accuracy > 0.9",
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Phases of training",
     ci_prob: Annotated[float, typer.Option(help="Probability of all intervals.")] = 0.9,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 1,
 ) -> None:
     """Write a page of a whole analysis: one HTML file that needs no network."""
     import bayesphase as bp
+    from bayesphase.reporting.ahead import runs_ahead
+    from bayesphase.reporting.page import checked
 
     try:
         opened = [bp.open_fit(path) for path in fits]
@@ -219,10 +241,28 @@ def report(
         ]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the files have the same name: {', '.join(map(str, fits))}")
+        recorded = None if metrics is None else bp.open_metrics(metrics)
+        ahead = None
+        if forecast:
+            if recorded is None:
+                raise ValueError("--forecast needs --metrics, which say when runs converge")
+            checked(output)  # before what may take minutes
+            ahead = runs_ahead(
+                opened[0],
+                recorded,
+                forecast,
+                converged=converged,
+                now=at,
+                random_seed=seed,
+                tell=partial(typer.echo, err=True),
+            )
+        elif at is not None:
+            raise ValueError("--at is of use with --forecast only")
         written = bp.report(
             dict(zip(names, opened, strict=True)),
             output,
-            metrics=None if metrics is None else bp.open_metrics(metrics),
+            metrics=recorded,
+            forecasts=ahead,
             title=title,
             ci_prob=ci_prob,
             random_seed=seed,

@@ -32,7 +32,7 @@ MAY_USE = {
     "tasks": {"recording", "combine", "dataset"},
     "tables": set(),
     "demo": {"bayesphase"},
-    "cli": {"_storage", "bayesphase", "recording", "demo", "tables", "tasks"},
+    "cli": {"_storage", "bayesphase", "recording", "reporting", "demo", "tables", "tasks"},
 }
 # Where a library that is heavy, or that does one job, may be imported.
 ONLY_IN = {

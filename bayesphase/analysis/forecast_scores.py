@@ -111,7 +111,7 @@ def forecast_scores(
         )
     shares = _checked(seen)
     seeds = np.random.SeedSequence(check_seed(random_seed)).generate_state(2 * len(runs))
-    raw = _in_own_units(features)
+    raw = in_own_units(features)
     scored = []
     for run, for_fit, for_forecast in zip(runs, seeds[::2], seeds[1::2], strict=True):
         others = [other for other in runs if other != run]
@@ -119,7 +119,7 @@ def forecast_scores(
             fitted = fits[run]
         else:
             fitted = fit(
-                _scaled(raw.sel(run=others), like=features),
+                scaled_like(raw.sel(run=others), like=features),
                 n_states,
                 random_seed=int(for_fit),
                 **{"progressbar": False, **settings},
@@ -137,14 +137,15 @@ def _checked(seen: Sequence[float]) -> np.ndarray:
     return np.sort(shares)
 
 
-def _in_own_units(features: xr.DataArray) -> xr.DataArray:
+def in_own_units(features: xr.DataArray) -> xr.DataArray:
+    """Undo what standardizing did, if it was done."""
     if "feature_scale" not in features.coords:
         return features
     own = features * features["feature_scale"] + features["feature_location"]
     return own.drop_vars(["feature_scale", "feature_location"])
 
 
-def _scaled(raw: xr.DataArray, *, like: xr.DataArray) -> xr.DataArray:
+def scaled_like(raw: xr.DataArray, *, like: xr.DataArray) -> xr.DataArray:
     """Standardize by all that is here, as `bayesphase.standardize` does, if the others were."""
     if "feature_scale" not in like.coords:
         return raw

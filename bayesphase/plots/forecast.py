@@ -1,7 +1,7 @@
 """Where a run that is still training is going: its metric, its phases and its convergence."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,7 @@ from bayesphase.plots import _style, _tables
 _ROW = 2.3  # of its text that an interval with its text is high
 _BAND, _INNER = "#c9c9c9", "#8f8f8f"  # of the 90% and the 50% interval
 _MARGIN = 0.02  # of the steps that are drawn
+_LIKELY = 0.5  # phases that are entered with a smaller probability have hollow markers
 
 
 def plot_forecast(
@@ -31,7 +32,9 @@ def plot_forecast(
     The line up to now is what was recorded, the one from there on the median of the forecast, in
     the middle of its 50% and 90% intervals. Behind them stand the probabilities of the phases to
     come, stacked up to 1. Above are the step of convergence and of the first entry into each phase
-    that is still to come: median, 50% (thick) and 90% intervals.
+    that is still to come: median, 50% (thick) and 90% intervals. Beside a phase stands the
+    probability that it is entered at all, and its marker is hollow where that is below 0.5; its
+    steps are those of the samples in which it is.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def plot_forecast(
     """
     intervals = forecast_intervals(table, ci_prob=(0.5, 0.9))
     name = _tables.choose("run", None if run is None else [run], table["run"])[0]
-    label, fan = _fan(table, intervals, metric)
+    label, fan = _fan(intervals, metric)
     fan, one = fan.sel(run=name), intervals.sel(run=name)
     recorded = _recorded(history, label, name, float(one["now"]))
     rows = _rows(one)
@@ -81,13 +84,12 @@ def plot_forecast(
     return drawn
 
 
-def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[str, xr.DataArray]:
+def _fan(intervals: xr.Dataset, metric: str | None) -> tuple[str, xr.DataArray]:
     """Return what is drawn, dims (quantile, run, ahead), and its name."""
-    metrics = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
+    metrics = metrics_of(intervals)
     features = intervals["feature"].values.tolist()
     if metric is None:
-        told_by = re.findall(r"\w+", table.attrs.get("converged", ""))[:1]
-        metric = told_by[0] if told_by and told_by[0] in metrics else features[0]
+        metric = metrics[0] if told_by(intervals) in metrics else features[0]
     if metric in metrics:
         return metric, intervals[metric]
     if metric in features:
@@ -96,6 +98,17 @@ def _fan(table: xr.Dataset, intervals: xr.Dataset, metric: str | None) -> tuple[
         f"there is no metric {metric!r} in the forecast; it has the metrics {metrics} and the "
         f"features {features}"
     )
+
+
+def metrics_of(intervals: xr.Dataset) -> list[str]:
+    """Name the metrics that are forecast, first of all the one that convergence is told by."""
+    names = [str(n) for n, v in intervals.items() if v.dims == ("quantile", "run", "ahead")]
+    return sorted(names, key=lambda name: name != told_by(intervals))
+
+
+def told_by(intervals: xr.Dataset) -> str | None:
+    """Name the metric that convergence is told by, if it is."""
+    return next(iter(re.findall(r"\w+", intervals.attrs.get("converged", ""))), None)
 
 
 def _recorded(
@@ -120,29 +133,40 @@ def _recorded(
     return past.sel(step=past["step"] <= now).dropna("step")
 
 
-def _rows(one: xr.Dataset) -> list[tuple[str, int | None, np.ndarray]]:
-    """Return label, phase and quantiles of what is to come, convergence first."""
+class _Row(NamedTuple):
+    """What is to come: convergence, of no phase, or the first entry into a phase."""
+
+    label: str
+    state: int | None
+    quantiles: np.ndarray
+    probability: float
+
+
+def _rows(one: xr.Dataset) -> list[_Row]:
+    """Return what is to come, convergence first."""
     now, found = float(one["now"]), []
-    if "converged_step" in one:
-        found.append(("converged", None, one["converged_step"].values))
+    if "converged_step" in one:  # which is taken to come
+        found.append(_Row("converged", None, one["converged_step"].values, 1.0))
     for state in one["state"].values.tolist():
-        found.append((f"phase {state}", state, one["entry_step"].sel(state=state).values))
+        probability = float(one["entry_probability"].sel(state=state))
+        label = f"phase {state} (p = {probability:.2f})"
+        found.append(_Row(label, state, one["entry_step"].sel(state=state).values, probability))
     # what lies in the past in all of the samples is no forecast
-    return [row for row in found if row[2][-1] > now]
+    return [row for row in found if row.quantiles[-1] > now]
 
 
 def _limit(
     ax: Axes,
     one: xr.Dataset,
     recorded: xr.DataArray | None,
-    rows: list[tuple[str, int | None, np.ndarray]],
+    rows: list[_Row],
 ) -> None:
     """Draw the steps from the first recorded one as far as is forecast."""
     now = float(one["now"])
     first = now if recorded is None or not recorded.size else float(recorded["step"][0])
     last = now + float(one["ahead"][-1])
     # as far as there is something to see: the intervals, if they end before the fan does
-    ends = [row[2][-1] for row in rows if np.isfinite(row[2][-1])]
+    ends = [row.quantiles[-1] for row in rows if np.isfinite(row.quantiles[-1])]
     if ends and max(ends) < last:
         last = max(ends)
     _style.scale_steps(ax, np.array([first, last]), "linear")
@@ -205,17 +229,19 @@ def _span(core: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low + room)
 
 
-def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.ndarray]]) -> float:
+def _draw_times(ax: Axes, one: xr.Dataset, rows: list[_Row]) -> float:
     """Draw intervals above the axes; return how many points above them there is room again."""
     size = 0.85 * _style.font_points("xtick.labelsize")
     place = _style.above(ax, x=ax.transData)
     colors = _style.phase_colors(one["state"].values)
     left, right = ax.get_xlim()
-    for row, (label, state, quantiles) in enumerate(reversed(rows)):
+    for row, (label, state, quantiles, probability) in enumerate(reversed(rows)):
         height = (0.8 + _ROW * row) * size
         color = _style.INK if state is None else colors[state]
+        # a star is not seen on a line of its own colour
+        of_line = _INNER if state is None else color
         low, lower, middle, upper, high = np.clip(quantiles, left, right)
-        line: dict[str, Any] = {"transform": place, "clip_on": False, "color": color, "zorder": 5}
+        line: dict[str, Any] = {"transform": place, "clip_on": False, "color": of_line, "zorder": 5}
         ax.plot([low, high], 2 * [height], linewidth=1.0, **line)
         ax.plot([lower, upper], 2 * [height], linewidth=3.0, **line)
         beyond = quantiles[-1] > right
@@ -227,9 +253,10 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[tuple[str, int | None, np.
                 [height],
                 marker="*" if state is None else _style.phase_marker(state),
                 markersize=7 if state is None else 4.5,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                **line,
+                markerfacecolor=color if (likely := probability >= _LIKELY) else "white",
+                markeredgecolor="white" if likely else color,
+                markeredgewidth=0.6 if likely else 1.0,
+                **{**line, "color": color},
             )
         numbers = [_number(step) for step in (quantiles[2], quantiles[0], quantiles[-1])]
         text = "{}: {} [{}, {}]".format(label, *numbers)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayesphase.plots import _curves, _style, _tables
 from bayesphase.reporting.gather import Analysis, FitTables
-from bayesphase.reporting.words import describe_run
+from bayesphase.reporting.words import describe_run, spaced
 
 # checkpoints that are drawn, of a run and in all: more can't be told apart on a screen
 MOST_OF_RUN = 1000
@@ -97,6 +97,7 @@ def _run(
     if analysis.pca.table is not None:
         scores = analysis.pca.table["scores"].isel(component=slice(2)).sel(run=run).values[kept]
         found["scores"] = [_rounded(column) for column in scores.T]
+        found["turns"] = _turns(analysis, run)
     found["curves"] = {}
     for panel, curves in panels.items():
         of_run = curves.sel(run=[run]) if run in curves["run"].values else curves[:, :0]
@@ -130,6 +131,7 @@ def _fit(analysis: Analysis, tables: FitTables, kept: list[np.ndarray]) -> dict[
         "inks": [_style.ink_on(color) for color in colors],
         "runs": [_fit_run(tables, run, at) for run, at in enumerate(kept)],
         "speeds": _speeds(tables),
+        "drivers": _drivers(tables),
     }
 
 
@@ -163,6 +165,53 @@ def _speeds(tables: FitTables) -> dict[str, list[list[float | None]]] | None:
         return None
     names = ("speed", "speed_lower", "speed_upper")
     return {name: [_rounded(row) for row in table[name].values] for name in names}
+
+
+def _drivers(tables: FitTables) -> list[dict[str, Any]] | None:
+    """Return each switch's drivers, the features that speak most for it first."""
+    table = tables.training_map.table
+    if table is None or "log_odds" not in table:
+        return None
+    found = []
+    for a, b in tables.edges:
+        edge = table.isel(state=a, state_next=b).dropna("feature", subset=["log_odds"])
+        edge = edge.isel(feature=np.argsort(-edge["log_odds"].values))
+        rises, falls = edge["change_lower"].values > 0, edge["change_upper"].values < 0
+        found.append(
+            {
+                "from": a,
+                "to": b,
+                "runs": _number(float(edge["n_runs"])),
+                "features": [spaced(name) for name in edge["feature"].values],
+                "change": (rises.astype(int) - falls).tolist(),
+                **{
+                    name: _rounded(edge[f"log_odds{end}"].values)
+                    for name, end in (("evidence", ""), ("lower", "_lower"), ("upper", "_upper"))
+                },
+            }
+        )
+    return found
+
+
+def _turns(analysis: Analysis, run: Any) -> list[dict[str, Any]]:
+    """Return where the path of a run turns, and the stretch of it that the interval holds."""
+    if analysis.turns.table is None or analysis.pca.table is None:
+        return []
+    turns = analysis.turns.table.sel(run=run).dropna("turn", subset=["step"])
+    scores = analysis.pca.table["scores"].isel(component=slice(2)).sel(run=run).dropna("step")
+    found = []
+    for step, lower, upper in zip(
+        *(turns[name].values for name in ("step", "lower", "upper")), strict=True
+    ):
+        around = scores.sel(step=slice(lower, upper)).values
+        found.append(
+            {
+                "step": _number(float(step)),
+                "at": _rounded(scores.sel(step=step).values),
+                "around": [_rounded(column) for column in around.T],
+            }
+        )
+    return found
 
 
 def _rounded(values: np.ndarray, *, decimals: int | None = None) -> list[float | None]:

@@ -22,7 +22,12 @@ from bayesphase.analysis.speeds import phase_speeds
 from bayesphase.analysis.trajectories import training_map
 from bayesphase.analysis.visited import visited_counts
 from bayesphase.reporting.words import believed
-from bayesphase.views import pca
+from bayesphase.views import pca, turning_points
+
+# edges that fewer runs are expected to take are left to the table of switches
+LEAST_RUNS = 0.5
+_COMPONENTS = 5  # in which paths turn: in two they may seem to
+_INNER = 0.5  # of forecasts, the interval that is drawn within that of the page
 
 
 class Asked(NamedTuple):
@@ -53,6 +58,14 @@ class FitTables(NamedTuple):
         return self.probability["state"].values.tolist()
 
     @property
+    def edges(self) -> list[tuple[int, int]]:
+        """List the pairs of states between which runs switch, as (state, state_next)."""
+        if self.training_map.table is None:
+            return []
+        n_runs = self.training_map.table["n_runs"].transpose("state", "state_next").values
+        return [(int(a), int(b)) for a, b in np.argwhere(np.nan_to_num(n_runs) >= LEAST_RUNS)]
+
+    @property
     def title(self) -> str:
         """Say what the fit is called on the page."""
         n = len(self.states)
@@ -69,6 +82,7 @@ class Analysis(NamedTuple):
     comparison: Asked
     features: xr.DataArray
     pca: Asked
+    turns: Asked
     metrics: xr.Dataset | None
     forecasts: xr.Dataset | None
     ci_prob: float
@@ -100,16 +114,35 @@ def gather(
     tables = [_of_one(name, fit, ci_prob) for name, fit in named.items()]
     several = len(named) > 1
     counts = _ask(lambda: state_counts(named, random_seed=random_seed)) if several else Asked(None)
+    components = _ask(lambda: pca(features, n_components=_n_components(features)))
     return Analysis(
         fits=tables,
         shown=_shown_first(tables, counts.table),
         counts=counts,
         comparison=_ask(lambda: compare(named)) if several else Asked(None),
         features=features,
-        pca=_ask(lambda: pca(features)),
+        pca=components,
+        turns=Asked(None)
+        if components.table is None
+        else _ask(lambda: _turns(components.table, random_seed)),
         metrics=_of_runs(metrics, features),
         forecasts=_of_fits(forecasts, tables, ci_prob),
         ci_prob=ci_prob,
+    )
+
+
+def _n_components(features: xr.DataArray) -> int:
+    """Say how many components there are to be: two to be drawn, and up to five."""
+    complete = int(features.notnull().all("feature").sum())
+    return max(2, min(_COMPONENTS, features.sizes["feature"], complete))
+
+
+def _turns(components: xr.Dataset, random_seed: int | None) -> xr.Dataset:
+    """Find where paths turn; in fewer resamples of so many checkpoints that it would be slow."""
+    most, least, in_all = 100, 25, 500_000
+    n_resamples = in_all // components.attrs["n_checkpoints"]
+    return turning_points(
+        components, n_resamples=max(least, min(most, n_resamples)), random_seed=random_seed
     )
 
 
@@ -207,7 +240,8 @@ def _of_fits(
     """Sum forecasts up, if they can be by any of the fits."""
     if forecasts is None:
         return None
-    summed = forecast_intervals(forecasts, ci_prob=(ci_prob,))
+    inner = (_INNER,) if ci_prob > _INNER else ()  # the first and the last are those of the page
+    summed = forecast_intervals(forecasts, ci_prob=(ci_prob, *inner))
     numbers = sorted({len(of_fit.states) for of_fit in tables})
     if summed.sizes["state"] not in numbers:
         raise ValueError(

@@ -77,7 +77,7 @@ def report(
     >>> ahead = bp.forecast(fits["3"], new_features, metrics=metrics)  # doctest: +SKIP
     >>> bp.report(fits, "report.html", metrics=metrics, forecasts=ahead)  # doctest: +SKIP
     """
-    path = _checked(path)
+    path = checked(path)
     ci_prob = check_ci_prob(ci_prob)
     _require_libraries()
     analysis = gather(fits, metrics, forecasts=forecasts, ci_prob=ci_prob, random_seed=random_seed)
@@ -91,7 +91,8 @@ def report(
     return path
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
+def checked(path: str | os.PathLike[str]) -> Path:
+    """Return where a page can be written; raise what `report` does where it can't."""
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{str(path)!r} has the suffix {path.suffix!r}; end the name in '.html'")

@@ -38,27 +38,27 @@ def replicated(fit):
     """The simulated data that `posterior_predictive` returns, made by hand."""
     features = fit["observed_data"]["features"]
     rng = np.random.default_rng(0)
-    made = features.values + rng.normal(size=(25, *features.shape))
+    made = features.values + rng.normal(size=(24, *features.shape))
+    state = np.zeros((24, *features.shape[:2]), np.int8)
     return xr.Dataset(
-        {"features": (("sample", *features.dims), made)},
+        {
+            "features": (("sample", *features.dims), made),
+            "state": (("sample", *features.dims[:2]), state),
+        },
         coords={
             **{name: features[name] for name in features.dims},
-            "chain": ("sample", np.zeros(25, int)),
-            "draw": ("sample", 2 * np.arange(25)),
+            "chain": ("sample", np.repeat([0, 1], 12)),
+            "draw": ("sample", np.tile(2 * np.arange(12), 2)),
         },
     )
 
 
 def test_predictive_checks(fit):
-    made = replicated(fit).drop_vars(["chain", "draw"])
-    tree = xr.DataTree.from_dict(
-        {
-            # the simulated data have a sample for each of some draws, whatever its chain
-            "posterior_predictive": made.rename(sample="draw").expand_dims(chain=[0]),
-            "observed_data": fit["observed_data"].to_dataset()[["features"]],
-        }
-    )
-    drawn = arviz_plots.plot_ppc_dist(tree, num_samples=10)
+    # as the documentation has it: each sample under its own chain and draw
+    made = replicated(fit).set_index(sample=["chain", "draw"]).unstack("sample")
+    tree = fit.copy()
+    tree["posterior_predictive"] = xr.DataTree(made)
+    drawn = arviz_plots.plot_ppc_dist(tree, var_names="features", num_samples=10)
     axes = drawn.viz["figure"].item().axes
     assert sum(len(ax.lines) for ax in axes) >= 11  # ten simulated data sets and the observed one
 

@@ -76,15 +76,33 @@ def test_times_to_come_are_above_it_and_past_ones_are_not(table, history):
     ax = plot_forecast(table, history=history)
     texts = [text.get_text() for text in ax.texts]
     # of 41 samples, each quantile is one
-    assert texts == ["phase 1: 250 [160, 340]", "converged: 350 [215, 485]"]
+    assert texts == ["phase 1 (p = 1.00): 250 [160, 340]", "converged: 350 [215, 485]"]
     stars = [line for line in ax.lines if line.get_marker() == "*"]
     assert [line.get_xdata()[0] for line in stars] == [350.0]
     other = plot_forecast(table, run="b", history=history)
-    assert [text.get_text() for text in other.texts] == ["phase 1: 255 [165, 345]"]
+    assert [text.get_text() for text in other.texts] == ["phase 1 (p = 1.00): 255 [165, 345]"]
     table["converged_step"][:] = np.where(np.arange(N) < 5, 300.0, np.inf)[:, None]
     ax = plot_forecast(table)
     assert ax.texts[-1].get_text() == "converged: ∞ [300, ∞]"
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "*"] == []
+
+
+@pytest.mark.parametrize(("never", "p", "hollow"), [(10, "0.76", False), (31, "0.24", True)])
+def test_a_phase_that_may_never_come_says_how_probable_it_is(table, never, p, hollow):
+    rng = np.random.default_rng(1)
+    table["entry_step"][rng.permutation(N)[:never], 0, 1] = np.nan
+    ax = plot_forecast(table)
+    middle, low, high = (
+        forecast_intervals(table)["entry_step"].sel(run="a", state=1, quantile=q).item()
+        for q in (0.5, 0.05, 0.95)
+    )
+    text = f"phase 1 (p = {p}): {middle:.0f} [{low:.0f}, {high:.0f}]"  # of the samples in which
+    assert ax.texts[0].get_text() == text
+    (mark,) = (line for line in ax.lines if line.get_marker() == _style.phase_marker(1))
+    assert mark.get_xdata() == [middle]
+    assert (mark.get_markerfacecolor() == "white") == hollow
+    table["entry_step"][:, 0, 1] = np.nan  # nothing is known of it
+    assert [text.get_text() for text in plot_forecast(table).texts] == ["converged: 350 [215, 485]"]
 
 
 def test_probabilities_of_phases_fill_the_axes_from_now_on(table):

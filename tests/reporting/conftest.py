@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from reporting_page import HOSTILE, counts_table, hand_made, hand_made_metrics
+from reporting_page import HOSTILE, counts_table, hand_made, hand_made_forecast, hand_made_metrics
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,8 @@ def written(fits, metrics, tmp_path_factory) -> Path:
             fits,
             tmp_path_factory.mktemp("report") / "report.html",
             metrics=metrics,
+            forecasts=hand_made_forecast(),
             title=f"Title {HOSTILE}",
             ci_prob=0.8,
+            random_seed=1,
         )

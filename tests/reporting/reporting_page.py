@@ -64,6 +64,35 @@ def hand_made_metrics() -> xr.Dataset:
     )
 
 
+def hand_made_forecast() -> xr.Dataset:
+    """Make a forecast of two runs, at 100 and 150.
+
+    The first is to enter 1 and may never converge, the other has.
+    """
+    n, rng = 41, np.random.default_rng(0)
+    order = np.linspace(0.0, 1.0, n)
+    to_come = ("sample", "run", "ahead")
+    entry = np.stack([np.zeros(n), 150 + 200 * order, np.full(n, np.nan)], axis=1)
+    converged = np.stack([200 + 300 * order, np.full(n, 120.0)], axis=1)
+    converged[-8:, 0] = np.inf
+    return xr.Dataset(
+        {
+            "phase_probability": (("run", "state"), [[0.9, 0.1, 0.0], [0.25, 0.75, 0.0]]),
+            "entry_step": (("sample", "run", "state"), np.stack([entry, 0 * entry], axis=1)),
+            "converged_step": (("sample", "run"), converged),
+            "eval_accuracy": (to_come, rng.random((n, 2, 30))),
+            "eval_loss": (to_come, rng.random((n, 2, 30))),
+        },
+        coords={
+            "run": [HOSTILE, "b"],
+            "ahead": 10.0 * np.arange(1, 31),
+            "state": [0, 1, 2],
+            "now": ("run", [100.0, 150.0]),
+        },
+        attrs={"converged": "eval_loss < 0.1"},
+    )
+
+
 def counts_table() -> xr.Dataset:
     """Make what `state_counts` would return of fits of two and three states."""
     values = {

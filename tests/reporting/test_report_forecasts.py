@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
-from reporting_page import HOSTILE, Page, hand_made
+from reporting_page import HOSTILE, Page, hand_made, hand_made_forecast, hand_made_metrics
 
 import bayesphase as bp
 from bayesphase.plots import _style
@@ -14,30 +14,10 @@ from bayesphase.plots import _style
 pytest.importorskip("bokeh")
 pytest.importorskip("jinja2")
 
-N = 41
-
 
 @pytest.fixture
 def table() -> xr.Dataset:
-    """Two runs at 100 and 150: the first is to enter 1 and may never converge, the other has."""
-    order = np.linspace(0.0, 1.0, N)
-    entry = np.stack([np.zeros(N), 150 + 200 * order, np.full(N, np.nan)], axis=1)
-    converged = np.stack([200 + 300 * order, np.full(N, 120.0)], axis=1)
-    converged[-8:, 0] = np.inf
-    return xr.Dataset(
-        {
-            "phase_probability": (("run", "state"), [[0.9, 0.1, 0.0], [0.25, 0.75, 0.0]]),
-            "entry_step": (("sample", "run", "state"), np.stack([entry, 0 * entry], axis=1)),
-            "converged_step": (("sample", "run"), converged),
-        },
-        coords={
-            "run": [HOSTILE, "b"],
-            "ahead": 10.0 * np.arange(1, 31),
-            "state": [0, 1, 2],
-            "now": ("run", [100.0, 150.0]),
-        },
-        attrs={"converged": "eval_loss < 0.1"},
-    )
+    return hand_made_forecast()
 
 
 def rows(page: Page, table: str) -> list[list[str]]:
@@ -52,7 +32,7 @@ def test_tables_are_those_of_the_intervals(tmp_path: Path, table: xr.Dataset) ->
     assert page.all("section")[-1].attrs["id"] == "forecasts"
     low, middle, high = bp.forecast_intervals(table, ci_prob=(0.5,))["entry_step"][:, 0, 1].values
     assert rows(page, "forecasts-entries") == [
-        [HOSTILE, "phase 1", f"{middle:.0f}", f"{low:.0f} to {high:.0f}"]
+        [HOSTILE, "phase 1", "1.00", f"{middle:.0f}", f"{low:.0f} to {high:.0f}"]
     ]
     assert rows(page, "forecasts-now") == [
         [HOSTILE, "100", "phase 0", "0.90", "350", "275 to 425"],
@@ -78,25 +58,96 @@ def test_without_a_forecast_or_convergence(tmp_path: Path, table: xr.Dataset) ->
 def test_what_is_to_come_is_drawn(table: xr.Dataset) -> None:
     from bayesphase.reporting.figures.forecasts import forecasts
 
-    summed = bp.forecast_intervals(table, ci_prob=(0.9,))
+    summed = bp.forecast_intervals(table, ci_prob=(0.5, 0.9))
     made = forecasts(SimpleNamespace(forecasts=summed))
-    drawn = [(type(r.glyph).__name__, r) for r in made.renderers]
-    assert [kind for kind, _ in drawn] == ["Segment", "Segment", "Scatter", "Segment", "Scatter"]
-    now, time, star, interval, point = (r.data_source.data for _, r in drawn)
+    now, wide, inner, star, *of_phase = (r.data_source.data for r in made.renderers)
     assert now["x0"] == now["x1"] == [100, 150]
-    assert star == {"x": [350], "y": [-0.2]}  # the other run has converged
-    assert time["x0"] == [215]
-    assert time["x1"] == [made.x_range.end]  # it may never
-    low, middle, high = summed["entry_step"].sel(run=HOSTILE, state=1).values
-    assert point["x"] == [middle]
-    assert (interval["x0"], interval["x1"]) == ([low], [high])
-    assert drawn[-1][1].glyph.fill_color == _style.phase_colors([0, 1, 2])[1]
+    assert star == {"x": [350], "y": [-0.2], "fill": [1]}  # the other run has converged
+    assert wide["x0"] == [215]
+    assert wide["x1"] == [made.x_range.end]  # it may never
+    assert (inner["x0"], inner["x1"]) == ([275], [425])
+    low, lower, middle, upper, high = summed["entry_step"].sel(run=HOSTILE, state=1).values
+    edge, line, inner_edge, inner_line, point, probability = of_phase
+    assert (edge["x0"], edge["x1"]) == (line["x0"], line["x1"]) == ([low], [high])
+    assert (inner_edge["x0"], inner_edge["x1"]) == ([lower], [upper])
+    assert inner_line == inner_edge
+    assert (point["x"], point["fill"]) == ([middle], [1])
+    assert (probability["x"], probability["text"]) == ([100], ["p = 1.00"])
+    assert probability["y"] == point["y"]
+    assert made.renderers[-2].glyph.fill_color == _style.phase_colors([0, 1, 2])[1]
     assert [item.label.value for item in made.legend[0].items] == ["now", "converged", "phase 1"]
     assert made.x_range.end > high
     # what is too far to be seen does not stretch the axis, and has no mark
     far = forecasts(SimpleNamespace(forecasts=summed.assign(entry_step=summed["entry_step"] * 1e6)))
     assert made.x_range.end < far.x_range.end < 500
-    assert far.renderers[-1].data_source.data["x"] == []
+    assert far.renderers[-2].data_source.data["x"] == []
+
+
+@pytest.mark.parametrize(("never", "p", "filled"), [(10, "0.76", 1), (31, "0.24", 0)])
+def test_how_probable_an_entry_is(
+    tmp_path: Path, table: xr.Dataset, never: int, p: str, filled: int
+) -> None:
+    from bayesphase.reporting.figures.forecasts import forecasts
+
+    table["entry_step"][:never, 0, 1] = np.nan
+    summed = bp.forecast_intervals(table, ci_prob=(0.9,))
+    low, middle, high = summed["entry_step"].sel(run=HOSTILE, state=1).values
+    made = forecasts(SimpleNamespace(forecasts=summed))
+    point, probability = (r.data_source.data for r in made.renderers[-2:])
+    assert (point["x"], point["fill"], probability["text"]) == ([middle], [filled], [f"p = {p}"])
+    page = Page(bp.report(hand_made(3), tmp_path / "r.html", forecasts=table).read_text())
+    assert rows(page, "forecasts-entries") == [
+        [HOSTILE, "phase 1", p, f"{middle:.0f}", f"{low:.0f} to {high:.0f}"]
+    ]
+
+
+def test_narrow_intervals_are_those_of_the_page(tmp_path: Path, table: xr.Dataset) -> None:
+    page = Page(
+        bp.report(hand_made(3), tmp_path / "r.html", forecasts=table, ci_prob=0.2).read_text()
+    )
+    low, _, high = (
+        bp.forecast_intervals(table, ci_prob=0.2)["converged_step"].sel(run=HOSTILE).values
+    )
+    assert rows(page, "forecasts-now")[0][-1] == f"{low:.0f} to {high:.0f}"
+    assert not any("50% intervals" in e.text for e in page.all("figcaption"))
+
+
+def test_a_fan_goes_on_from_what_was_recorded(tmp_path: Path, table: xr.Dataset) -> None:
+    from bayesphase.reporting.figures.fans import fans
+
+    metrics = hand_made_metrics().assign_coords(run=[HOSTILE, "x", "y"])
+    summed = bp.forecast_intervals(table, ci_prob=(0.5, 0.9))
+    made = fans(SimpleNamespace(forecasts=summed, metrics=metrics))
+    assert list(made) == ["fan-0", "fan-1"]
+    first, second = (
+        [r.data_source.data for r in made[name].renderers] for name in ("fan-0", "fan-1")
+    )
+    fan = summed["eval_loss"].sel(run=HOSTILE)  # which convergence is told by
+    wide, inner, middle, recorded, now = first
+    past = metrics["eval_loss"].sel(run=HOSTILE, step=slice(0, 100))
+    assert (recorded["x"], recorded["y"]) == (past["step"].values.tolist(), past.values.tolist())
+    assert now["x"] == [100]
+    for columns, name, q in (
+        *((wide, "y1", 0.05), (wide, "y2", 0.95), (inner, "y1", 0.25), (inner, "y2", 0.75)),
+        (middle, "y", 0.5),
+    ):
+        assert columns["x"] == [100, *(100 + table["ahead"].values)]
+        assert columns[name] == [float(past[-1]), *fan.sel(quantile=q).values]
+    assert second[-2]["x"] == []  # of it nothing was recorded
+    assert second[2]["x"][0] == 160
+    assert made["fan-0"].y_range.end == made["fan-1"].y_range.end
+    # it ends where nothing is to come any more: the run that comes last enters 1 by 340
+    soon = summed.assign(converged_step=xr.full_like(summed["converged_step"], 200.0))
+    short = fans(SimpleNamespace(forecasts=soon, metrics=metrics))["fan-0"]
+    assert short.renderers[2].data_source.data["x"][-1] == 340
+    many = summed.isel(run=[0] * 8).assign_coords(run=list("abcdefgh"))
+    assert len(fans(SimpleNamespace(forecasts=many, metrics=None))) == 6
+    page = Page(bp.report(hand_made(3), tmp_path / "r.html", forecasts=table).read_text())
+    assert [e.attrs["id"] for e in page.all("div", role="img")][-3:] == [
+        *("figure-forecasts", "figure-fan-0", "figure-fan-1")
+    ]
+    assert HOSTILE in page.all("figcaption")[-2].text
+    assert not fans(SimpleNamespace(forecasts=None, metrics=None))
 
 
 def test_wrong_forecasts_are_named(tmp_path: Path, table: xr.Dataset) -> None:

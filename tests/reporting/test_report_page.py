@@ -65,6 +65,7 @@ def test_it_has_its_sections_in_order(page: Page) -> None:
         "runs",
         "boundaries",
         "changes",
+        "forecasts",
     ]
     titles = {e.attrs.get("id") for e in page.all("h2")}
     assert all(s.attrs["aria-labelledby"] in titles for s in sections)
@@ -84,8 +85,8 @@ def test_everything_can_be_reached_and_is_named(page: Page) -> None:
     assert page.all("html")[0].attrs["lang"] == "en"
     named = page.all("select") + page.all("input")
     labels = " ".join(e.text for e in page.all("label"))
-    assert len(named) == len(page.all("label")) == 3
-    assert all(word in labels for word in ("Fit", "Run", "Checkpoint"))
+    assert len(named) == len(page.all("label")) == 4
+    assert all(word in labels for word in ("Fit", "Run", "Checkpoint", "Switch"))
     for button in page.all("button"):
         assert button.text.strip()
     for plot in page.all("div", role="img"):
@@ -210,6 +211,61 @@ def test_entries_counts_edges_and_speeds_are_the_tables(page: Page, fits: dict) 
         assert lower == float(changes["speed_change_lower"])
     sizes = [abs(row[5]) for row in found[:3]]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_what_drives_switches_is_the_training_map(page: Page, data: dict, fits: dict) -> None:
+    edges = bp.training_map(fits["3"], ci_prob=0.8)
+    rows = [values(row) for row in page.rows("drivers-1")]
+    drawn = data["fits"][1]["drivers"]
+    assert [(edge["from"], edge["to"]) for edge in drawn] == [(0, 1), (1, 0), (1, 2)]
+    assert len(rows) == 9
+    signs = set()
+    for e, edge in enumerate(drawn):
+        cell = edges.isel(state=edge["from"], state_next=edge["to"])
+        order = np.argsort(-cell["log_odds"].values)
+        assert edge["features"] == cell["feature"].values[order].tolist()
+        assert edge["runs"] == pytest.approx(float(cell["n_runs"]))
+        ends = {"evidence": "log_odds", "lower": "log_odds_lower", "upper": "log_odds_upper"}
+        for name, variable in ends.items():
+            np.testing.assert_allclose(edge[name], cell[variable][order], rtol=1e-4)
+        low, high = (cell[f"change_{end}"].values[order] for end in ("lower", "upper"))
+        assert edge["change"] == [
+            1 if a > 0 else -1 if b < 0 else 0 for a, b in zip(low, high, strict=True)
+        ]
+        signs |= set(edge["change"])
+        names = ("log_odds", "log_odds_lower", "change", "change_lower")
+        names += ("gradient", "gradient_lower")
+        for row, d in zip(rows[3 * e :], order, strict=False):
+            assert row[:3] == [edge["from"], edge["to"], str(cell["feature"].values[d])]
+            assert row[3:] == [float(cell[name][d]) for name in names]
+    assert {1, -1} <= signs
+
+
+def test_turning_points_are_the_library_s(page: Page, data: dict, fits: dict) -> None:
+    components = bp.pca(fits["3"]["observed_data"]["features"], n_components=3)
+    turns = bp.turning_points(components, random_seed=1)
+    (step,) = turns["step"].sel(run=HOSTILE).values
+    at = components["scores"].sel(run=HOSTILE, component=[1, 2])
+    around = at.sel(step=slice(*(float(turns[n][0, 0]) for n in ("lower", "upper"))))
+    [turn] = data["runs"][0]["turns"]
+    assert turn["step"] == step == 190
+    np.testing.assert_allclose(turn["at"], at.sel(step=step), rtol=1e-4)
+    np.testing.assert_allclose(turn["around"], around.T, rtol=1e-4)
+    assert [run["turns"] for run in data["runs"][1:]] == [[], []]
+    [row] = page.rows("turns")
+    assert values(row)[:3] == [HOSTILE, 190, float(turns["lower"][0, 0])]
+    assert values(row)[3] == round(float(turns["angle"][0, 0]))
+    assert any("in the 3 directions in which features vary" in e.text for e in page.all("p"))
+
+
+def test_a_fit_that_does_not_say_its_model_has_no_drivers(tmp_path: Path) -> None:
+    fit = hand_made(2)
+    fit.attrs = {}
+    page = Page(bp.report(fit, tmp_path / "r.html").read_text())
+    assert data_of(page)["fits"][0]["drivers"] is None
+    ids = [e.attrs.get("id") for e in page.elements]
+    assert not {"choose-edge", "figure-drivers", "drivers-0"} & set(ids)
+    assert "edges-0" in ids
 
 
 def test_it_says_what_the_library_says(page: Page, fits: dict) -> None:

@@ -7,7 +7,7 @@ among the curves of losses. What has the colour of text is tagged, to follow the
 from typing import Any
 
 from bayesphase.reporting.drawn import curve_panels
-from bayesphase.reporting.figures import counts, forecasts, linked, overview, speeds
+from bayesphase.reporting.figures import counts, drivers, fans, forecasts, linked, overview, speeds
 from bayesphase.reporting.gather import Analysis
 
 
@@ -27,8 +27,11 @@ def figures(analysis: Analysis) -> dict[str, Any]:
     made["overview"] = overview.overview(analysis, n_phases)
     if any(tables.speeds.table is not None for tables in analysis.fits):
         made["speeds"] = speeds.speeds(analysis, n_phases)
+    if any(tables.edges and "log_odds" in tables.training_map.table for tables in analysis.fits):
+        made["drivers"] = drivers.drivers(analysis)
     if analysis.counts.table is not None:
         made["counts"] = counts.counts(analysis)
     if analysis.forecasts is not None:
         made["forecasts"] = forecasts.forecasts(analysis)
+        made |= fans.fans(analysis)
     return made

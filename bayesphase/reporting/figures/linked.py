@@ -75,8 +75,22 @@ def pca(table: xr.Dataset, n_phases: int) -> Any:
         line_width=2,
     )
     _plot.ink(ends.glyph, "line_color")
+    around = made.multi_line(
+        "xs", "ys", source=_plot.source("pca:around", xs=[], ys=[]), line_width=7, line_alpha=0.3
+    )
+    _plot.ink(around.glyph, "line_color")
+    turns = made.scatter(
+        "x",
+        "y",
+        source=_plot.source("pca:turns", x=[], y=[]),
+        marker="circle",
+        size=17,
+        fill_alpha=0,
+        line_width=1.5,
+    )
+    _plot.ink(turns.glyph, "line_color")
     _mark(made, line=False)
-    _plot.legend(made, [*_plot.phase_items(made, points)])
+    _plot.legend(made, [*_plot.phase_items(made, points), ("pca:item:turns", "turn", turns)])
     return made
 
 

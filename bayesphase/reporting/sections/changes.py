@@ -10,9 +10,6 @@ from bayesphase.reporting.cells import Column, Row, Table
 from bayesphase.reporting.gather import Analysis, FitTables
 from bayesphase.reporting.sections._section import Section
 
-# edges that fewer runs are expected to take are left to the table of switches
-LEAST_RUNS = 0.5
-
 
 def section(analysis: Analysis) -> Section:
     """Say what a switch changes, of all that runs make."""
@@ -33,12 +30,13 @@ def _fit(i: int, tables: FitTables, analysis: Analysis) -> dict[str, Any]:
         "title": tables.title,
         "notes": [*edges.notes, *speeds.notes],
         "edges": None,
+        "drivers": None,
         "changes": None,
         "speeds": speeds.table is not None,
     }
     if edges.table is None:
         return made
-    taken = _taken(edges.table)
+    taken = tables.edges
     made["edges"] = Table(
         f"edges-{i}",
         f"Switches that runs make, {tables.title}",
@@ -64,6 +62,23 @@ def _fit(i: int, tables: FitTables, analysis: Analysis) -> dict[str, Any]:
             for a, b in taken
         ],
     )
+    if "log_odds" in edges.table:
+        made["drivers"] = Table(
+            f"drivers-{i}",
+            f"What drives the switches, {tables.title}",
+            [
+                Column("from"),
+                Column("to"),
+                Column("feature", numeric=False),
+                Column("evidence", "for the next phase over the last, nats per checkpoint"),
+                Column(percent),
+                Column("change", "from the visit before to that after, in feature units"),
+                Column(percent),
+                Column("pull", "on log p(next phase) at its first checkpoint, per feature unit"),
+                Column(percent),
+            ],
+            _drivers(edges.table, taken),
+        )
     if speeds.table is not None:
         made["units"] = speeds.table["speed"].attrs["units"]
         made["changes"] = Table(
@@ -83,10 +98,19 @@ def _fit(i: int, tables: FitTables, analysis: Analysis) -> dict[str, Any]:
     return made
 
 
-def _taken(edges: xr.Dataset) -> list[tuple[int, int]]:
-    """List the pairs of states between which runs switch, as (state, state_next)."""
-    there = np.nan_to_num(edges["n_runs"].transpose("state", "state_next").values) >= LEAST_RUNS
-    return [(int(a), int(b)) for a, b in np.argwhere(there)]
+def _drivers(edges: xr.Dataset, taken: list[tuple[int, int]]) -> list[Row]:
+    """List what features have to do with each switch, the one that speaks most for it first."""
+    found = []
+    for a, b in taken:
+        edge = edges.isel(state=a, state_next=b)
+        for d in np.argsort(-edge["log_odds"].values):  # NaN last
+            line = [cells.phase(a), cells.phase(b)]
+            line.append(cells.text(words.spaced(edge["feature"].values[d])))
+            for name in ("log_odds", "change", "gradient"):
+                ends = (edge[f"{name}_{end}"][d] for end in ("lower", "upper"))
+                line += [cells.number(edge[name][d]), cells.interval(*ends)]
+            found.append(Row(line))
+    return found
 
 
 def _changes(speeds: xr.Dataset, taken: list[tuple[int, int]]) -> list[Row]:

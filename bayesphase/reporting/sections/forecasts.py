@@ -1,9 +1,11 @@
 """Where runs in progress are going: when they converge, and when phases to come begin."""
 
+import numpy as np
 import xarray as xr
 
-from bayesphase.reporting import cells
+from bayesphase.reporting import cells, words
 from bayesphase.reporting.cells import Column, Row, Table
+from bayesphase.reporting.figures import fans
 from bayesphase.reporting.gather import Analysis
 from bayesphase.reporting.sections._section import Section
 
@@ -16,12 +18,18 @@ def section(analysis: Analysis) -> Section | None:
     if table is None:
         return None
     percent = f"{analysis.ci_prob:.0%} interval"
+    metric, runs = fans.metric_of(analysis), table["run"].values.tolist()
     return Section(
         "forecasts",
         "Where runs in progress are going",
         {
             "n_phases": table.sizes["state"],
             "converged": table.attrs.get("converged", ""),
+            "intervals": f"{analysis.ci_prob:.0%} intervals",
+            "inner": table.sizes["quantile"] > 3,
+            "fans": runs[: fans.MOST] if metric else [],
+            "more": max(len(runs) - fans.MOST, 0) if metric else 0,
+            "metric": words.spaced(metric),
             "now": _now(table, percent),
             "entries": _entries(table, percent),
         },
@@ -49,7 +57,7 @@ def _now(table: xr.Dataset, percent: str) -> Table:
             cells.probability(one["phase_probability"][phase]),
         ]
         if has_time:
-            low, middle, high = one["converged_step"].values
+            low, middle, high = _ends(one["converged_step"])
             line += [cells.number(middle), cells.interval(low, high)]
         lines.append(line)
     return Table("forecasts-now", "Runs in progress", columns, cells.rows(lines))
@@ -62,14 +70,26 @@ def _entries(table: xr.Dataset, percent: str) -> Table:
             [
                 cells.text(run),
                 cells.phase(state),
+                cells.probability(table["entry_probability"].sel(run=run, state=state)),
                 cells.number(middle),
                 cells.interval(low, high),
             ]
         )
         for run in table["run"].values
         for state in table["state"].values
-        for low, middle, high in [table["entry_step"].sel(run=run, state=state).values]
+        for low, middle, high in [_ends(table["entry_step"].sel(run=run, state=state))]
         if high > float(table["now"].sel(run=run))  # not so where it is NaN
     ]
-    columns = [_RUN, Column("phase"), Column("first entry", "median step"), Column(percent)]
+    columns = [
+        _RUN,
+        Column("phase"),
+        Column("probability", "that the run enters the phase at all"),
+        Column("first entry", "median step, if it does"),
+        Column(percent),
+    ]
     return Table("forecasts-entries", "Phases to come", columns, lines)
+
+
+def _ends(quantiles: xr.DataArray) -> np.ndarray:
+    """Return an interval and its median, whole steps: lower end, median, upper end."""
+    return np.round(quantiles.values[[0, quantiles.size // 2, -1]])

@@ -134,6 +134,9 @@ function drawRun() {
     fill("pca:way", { x, y });
     const ends = steps.length ? [0, steps.length - 1] : [];
     fill("pca:ends", { x: ends.map((i) => x[i]), y: ends.map((i) => y[i]), marker: ["circle_dot", "circle_x"].slice(0, ends.length) });
+    const turns = run().turns;
+    fill("pca:turns", { x: turns.map((t) => t.at[0]), y: turns.map((t) => t.at[1]) });
+    fill("pca:around", { xs: turns.map((t) => t.around[0]), ys: turns.map((t) => t.around[1]) });
     const others = data.runs.filter((_, r) => r !== chosen.run);
     fill("pca:others", { xs: others.map((r) => known(r.scores[0])), ys: others.map((r) => known(r.scores[1])) });
   }
@@ -174,7 +177,32 @@ function drawFit() {
   const place = find("figure-overview");
   place.setAttribute("aria-label", `Phases of all runs. ${rows.map((row) => row.described).join(" ")}`);
   drawSpeeds();
+  const edges = fit().drivers ?? [];
+  find("choose-edge")?.replaceChildren(...edges.map((edge, i) =>
+    new Option(`phase ${edge.from} to phase ${edge.to}, ${Number(edge.runs.toFixed(1))} of ${data.runs.length} runs`, i)));
+  drawDrivers(0);
   drawRun();
+}
+
+/* the features of one switch, the strongest on top */
+function drawDrivers(number) {
+  if (!models.has("drivers")) return;
+  const edge = fit().drivers?.[number] ?? { features: [], evidence: [], lower: [], upper: [], change: [] };
+  const y = edge.features.map((_, d) => d);
+  const known = [...edge.lower, ...edge.upper, 0];
+  const room = 0.05 * (Math.max(...known) - Math.min(...known)) || 1;
+  const ends = { start: Math.min(...known) - room, end: Math.max(...known) + room };
+  models.get("drivers:range").setv({ ...ends, reset_start: ends.start, reset_end: ends.end });
+  models.get("drivers:features").major_label_overrides = new Map(edge.features.map((name, d) => [d, name]));
+  fill("drivers:intervals", { x0: edge.lower, x1: edge.upper, y });
+  for (const [name, sign] of [["rises", 1], ["falls", -1], ["unsure", 0]]) {
+    const mine = y.filter((d) => edge.change[d] === sign);
+    fill(`drivers:${name}`, { x: mine.map((d) => edge.evidence[d]), y: mine });
+  }
+  const place = find("figure-drivers");
+  place.dataset.what ??= place.getAttribute("aria-label");
+  const strongest = edge.features.slice(0, 3).map((name, d) => `${name} ${written(edge.evidence[d])}`);
+  place.setAttribute("aria-label", `${place.dataset.what} Strongest: ${strongest.join(", ")}.`);
 }
 
 function drawSpeeds() {
@@ -283,6 +311,7 @@ function listen() {
     chosen.fit = Number(event.target.value);
     drawFit();
   });
+  find("choose-edge")?.addEventListener("change", (event) => drawDrivers(Number(event.target.value)));
   find("choose-checkpoint").addEventListener("input", (event) => point(Number(event.target.value)));
   for (const row of document.querySelectorAll("tr[data-run]")) {
     row.addEventListener("click", () => chooseRun(data.runs.findIndex((r) => r.name === row.dataset.run)));
