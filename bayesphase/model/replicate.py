@@ -60,12 +60,12 @@ def posterior_predictive(
     >>> bp.posterior_predictive(fit, random_seed=1)["features"].dims  # doctest: +SKIP
     ('sample', 'run', 'step', 'feature')
 
-    As a group for ArviZ's predictive checks:
+    As a group for ArviZ's predictive checks, each sample under its own chain and draw:
 
-    >>> made = bp.posterior_predictive(fit).drop_vars(["chain", "draw"])  # doctest: +SKIP
-    >>> made = made[["features"]].rename(sample="draw").expand_dims(chain=[0])  # doctest: +SKIP
+    >>> made = bp.posterior_predictive(fit)  # doctest: +SKIP
+    >>> made = made.set_index(sample=["chain", "draw"]).unstack("sample")  # doctest: +SKIP
     >>> fit["posterior_predictive"] = xr.DataTree(made)  # doctest: +SKIP
-    >>> arviz_plots.plot_ppc_dist(fit)  # doctest: +SKIP
+    >>> arviz_plots.plot_ppc_dist(fit, var_names="features")  # doctest: +SKIP
     """
     pairs = realisations(fit, draws=draws, random_seed=random_seed)
     made = [replicated[["features", "state"]] for _, replicated in pairs]
