@@ -23,6 +23,7 @@ from bayesphase.model.by_piece import (
     add_to,
     log_by_piece,
     rows_of_group,
+    weigh_block,
 )
 from bayesphase.model.forward_backward import padded
 from bayesphase.model.lanes import Layout, in_lane_order
@@ -237,42 +238,38 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
     first, n_rows = data.begins[index], rows_of_group(data, index)
     n_states, n_features = sums.shape[1:3]
     complete = presence.shape[0] == 0
+    weights, everywhere = np.empty(n_states), np.zeros(n_states)
     for start in range(0, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
-        for k in range(n_states):
-            weight = fill(0.0)
-            for row in range(start, stop, LANES):
-                weight = weight + load(probs, (k, row))
-            if total(weight) < NOTHING:
-                continue
-            for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
-                one, other = d * n_columns + first, (d + 1) * n_columns + first
-                # two rows at a time, each with sums of its own: one sum waits for its last addition
+        weigh_block(probs, start, stop, weights)
+        for d in range(0, n_features, 2):  # in pairs: fewer reads for each product
+            one, other = d * n_columns + first, (d + 1) * n_columns + first
+            for k in range(n_states):  # within, while the features are in the innermost cache
+                if weights[k] < NOTHING:
+                    continue
                 value_1 = value_2 = square_1 = square_2 = fill(0.0)
-                value_3 = value_4 = square_3 = square_4 = fill(0.0)
-                for row in range(start, stop, 2 * LANES):
-                    p, q = load(probs, (k, row)), load(probs, (k, row + LANES))
+                for row in range(start, stop, LANES):
+                    p = load(probs, (k, row))
                     y_1, y_2 = load(values, (one + row,)), load(values, (other + row,))
-                    y_3 = load(values, (one + row + LANES,))
-                    y_4 = load(values, (other + row + LANES,))
-                    value_1, value_2 = value_1 + p * y_1, value_2 + p * y_2
-                    value_3, value_4 = value_3 + q * y_3, value_4 + q * y_4
-                    square_1, square_2 = square_1 + (p * y_1) * y_1, square_2 + (p * y_2) * y_2
-                    square_3, square_4 = square_3 + (q * y_3) * y_3, square_4 + (q * y_4) * y_4
-                add_to(sums, (0, k, d, VALUES, 0), value_1 + value_3)
-                add_to(sums, (0, k, d + 1, VALUES, 0), value_2 + value_4)
-                add_to(sums, (0, k, d, SQUARES, 0), square_1 + square_3)
-                add_to(sums, (0, k, d + 1, SQUARES, 0), square_2 + square_4)
-            for d in range(n_features):
-                count = load(sums, (0, k, d, COUNTS, 0))
-                if complete:
-                    count = count + weight
-                else:
-                    at = d * n_columns + first
+                    part_1, part_2 = p * y_1, p * y_2
+                    value_1, value_2 = value_1 + part_1, value_2 + part_2
+                    square_1, square_2 = square_1 + part_1 * y_1, square_2 + part_2 * y_2
+                add_to(sums, (0, k, d, VALUES, 0), value_1)
+                add_to(sums, (0, k, d + 1, VALUES, 0), value_2)
+                add_to(sums, (0, k, d, SQUARES, 0), square_1)
+                add_to(sums, (0, k, d + 1, SQUARES, 0), square_2)
+        for k in range(n_states):
+            everywhere[k] += weights[k]
+            if not complete and weights[k] >= NOTHING:
+                for d in range(n_features):
+                    count, at = fill(0.0), d * n_columns + first
                     for row in range(start, stop, LANES):
                         count = count + load(probs, (k, row)) * load(presence, (at + row,))
-                store(sums, (0, k, d, COUNTS, 0), count)
-                store(sums, (0, k, d, WEIGHTS, 0), count)
+                    add_to(sums, (0, k, d, COUNTS, 0), count)
+    if complete:
+        for k in range(n_states):
+            for d in range(n_features):
+                sums[0, k, d, COUNTS, 0] += everywhere[k]
 
 
 @inner
