@@ -261,7 +261,9 @@ def compiled_copy() -> Any:
 
 def evaluate(block: np.ndarray, u: np.ndarray, version: Any) -> tuple[float, np.ndarray]:
     """Log density (nats) and its gradient at `u`, in the sampler's coordinates, by `compiled`."""
-    u, gradient, value = np.array(u, np.float64), np.empty(len(u)), np.empty(1)
-    addresses = (array.ctypes.data for array in (u, gradient, value, block))
-    _PYTHON(version.address)(len(u), *addresses)
-    return float(value[0]), gradient
+    n = len(u)
+    room = np.empty(2 * n + 1)  # point, gradient and value: to ask for an address takes long
+    room[:n] = u
+    at, size = room.ctypes.data, room.itemsize
+    _PYTHON(version.address)(n, at, at + n * size, at + 2 * n * size, block.ctypes.data)
+    return float(room[-1]), room[n:-1]

@@ -37,6 +37,7 @@ from bayesphase.model.potentials import (
 )
 from bayesphase.model.simd import (
     LANES,
+    LN2,
     aligned,
     exp,
     fill,
@@ -46,6 +47,7 @@ from bayesphase.model.simd import (
     load,
     log,
     smaller,
+    split,
     store,
     zero_below,
 )
@@ -132,21 +134,28 @@ def forward(  # noqa: C901  # a call in the loop over steps costs more than a st
     n_gaps, n_states, _ = potentials.transition.shape
     step = new_step(n_states, potentials)
     matrix, initial, closed = step.matrix, potentials.initial, potentials.closed
-    now, total, least = np.empty((n_states, LANES)), np.empty(LANES), np.empty(LANES)
-    doubt, seen, most = np.zeros((n_states, LANES)), np.empty((n_states, LANES)), np.zeros(LANES)
-    store(total, (0,), fill(potentials.initial_top))
-    store(least, (0,), fill(np.inf))
-    row, active = 0, running(index, 0, by_length, lengths)
+    prediction = np.empty((matrix.shape[1], LANES))
+    doubt, seen = np.zeros((n_states, LANES)), np.empty((n_states, LANES))
+    ends = np.empty((3, LANES))
+    scale, total, least, most = fill(1.0), fill(potentials.initial_top), fill(np.inf), fill(0.0)
+    product, power = fill(1.0), fill(0.0)  # of all norms: mantissa, and exponent of 2
+    row, before, active = 0, 0, running(index, 0, by_length, lengths)
     for t in range(lengths[by_length[LANES * index]]):
         if n_gaps > 1:  # a call costs more than the rest of a step
             take(step, row, active, group, potentials, layout)
+        for j in range(0, prediction.shape[0], 2):
+            one = other = fill(0.0)
+            for i in range(n_states):
+                last = load(probs, (i, before))
+                one = one + last * load(matrix, (i, j, 0))
+                other = other + last * load(matrix, (i, j + 1, 0))
+            store(prediction, (j, 0), one)
+            store(prediction, (j + 1, 0), other)
         norm = fill(0.0)
         for j in range(n_states):
             predicted = fill(initial[j])
             if t > 0:
-                predicted = load(now, (0, 0)) * load(matrix, (0, j, 0))
-                for i in range(1, n_states):
-                    predicted = predicted + load(now, (i, 0)) * load(matrix, (i, j, 0))
+                predicted = load(prediction, (j, 0)) * scale
             joint = predicted * load(weight, (j, row))
             if closed:
                 lifted = smaller(predicted, fill(ADDED))
@@ -157,29 +166,33 @@ def forward(  # noqa: C901  # a call in the loop over steps costs more than a st
             store(probs, (j, row), joint)
             norm = norm + joint
         inverse = 1.0 / norm
-        doubts = fill(0.0)
-        for j in range(n_states):
-            joint = load(probs, (j, row))
-            filtered = joint * inverse
-            if closed:
-                filtered = zero_below(joint, fill(OPEN), larger(fill(LIFTED), filtered))
+        if closed:
+            doubts = fill(0.0)
+            for j in range(n_states):
+                joint = load(probs, (j, row))
+                filtered = larger(fill(LIFTED), joint * inverse)
+                store(probs, (j, row), zero_below(joint, fill(OPEN), filtered))
                 part = load(seen, (j, 0)) * inverse
                 store(doubt, (j, 0), part)
                 doubts = doubts + part
-            store(probs, (j, row), filtered)
-            store(now, (j, 0), filtered)
+            most = larger(doubts, most)
+        else:
+            scale = inverse  # of the next step's sum, which need not wait for the division
         store(norms, (row,), norm)
-        store(most, (0,), larger(doubts, load(most, (0,))))
-        store(least, (0,), smaller(load(least, (0,)), norm))  # NaN once norms are
-        gained = log(norm) + load(tops, (row,))
+        least = smaller(least, norm)  # NaN once norms are
+        exponent, product = split(product * norm)
+        power, total = power + exponent, total + load(tops, (row,))
         if t > 0:
-            gained = gained + load(step.top, (0,))
-        store(total, (0,), load(total, (0,)) + gained)
-        row += active
+            total = total + load(step.top, (0,))
+        before, row = row, row + active
         still = running(index, t + 1, by_length, lengths)
-        for lane in range(still, active):  # runs whose last row this was
-            sure = least[lane] > TINY and most[lane] < NEGLIGIBLE
-            log_likelihood[by_length[LANES * index + lane]] = total[lane] if sure else np.nan
+        if still < active:  # runs whose last row this was
+            store(ends, (0, 0), total + (log(product) + power * LN2))
+            store(ends, (1, 0), least)
+            store(ends, (2, 0), most)
+        for lane in range(still, active):
+            sure = ends[1, lane] > TINY and ends[2, lane] < NEGLIGIBLE
+            log_likelihood[by_length[LANES * index + lane]] = ends[0, lane] if sure else np.nan
         active = still
 
 
@@ -199,19 +212,21 @@ def backward(  # noqa: C901  # a call in the loop over steps costs more than a s
     matrix = step.matrix
     message, ratio = np.ones((n_states, LANES)), np.empty((n_states, LANES))
     pairs = np.zeros((n_states, n_states, LANES))
-    part = np.empty(LANES)
-    row, later = n_rows, 0
+    part = np.empty((2, LANES))
+    row, later, scale = n_rows, 0, 1.0 / load(norms, (n_rows,))
     for t in range(lengths[by_length[LANES * index]] - 1, -1, -1):
         active = running(index, t, by_length, lengths)
         after, row = row, row - active
         if n_gaps > 1:
             _change(pairs, step, after, later, index, group, potentials, layout, expected)
-        inverse = 1.0 / load(norms, (after,))
+        inverse, scale = scale, 1.0 / load(norms, (row,))
         for j in range(n_states):
             seen = load(weight, (j, after)) * inverse
             store(ratio, (j, 0), load(message, (j, 0)) * seen)
         for i in range(n_states):
             filtered = load(probs, (i, row))
+            if not potentials.closed:
+                filtered = filtered * scale
             sent = fill(0.0)
             for j in range(n_states):
                 q = load(ratio, (j, 0))
@@ -222,9 +237,10 @@ def backward(  # noqa: C901  # a call in the loop over steps costs more than a s
             if later == LANES:
                 store(probs, (i, row), filtered * sent)
             else:  # the neighbours in memory are of later steps, and done
-                store(part, (0,), filtered * sent)
-                for lane in range(later):
-                    probs[i, row + lane] = part[lane]
+                store(part, (0, 0), filtered * sent)
+                store(part, (1, 0), filtered)  # nothing comes after
+                for lane in range(active):
+                    probs[i, row + lane] = part[0 if lane < later else 1, lane]
         if later < active:  # runs whose last row this is: nothing of the above holds for them
             fill_lanes(message, later, active, 1.0)
             fill_lanes(pairs.reshape((n_states * n_states, LANES)), later, active, 0.0)

@@ -266,10 +266,12 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
                     for row in range(start, stop, LANES):
                         count = count + load(probs, (k, row)) * load(presence, (at + row,))
                     add_to(sums, (0, k, d, COUNTS, 0), count)
+                    add_to(sums, (0, k, d, WEIGHTS, 0), count)
     if complete:
         for k in range(n_states):
             for d in range(n_features):
                 sums[0, k, d, COUNTS, 0] += everywhere[k]
+                sums[0, k, d, WEIGHTS, 0] += everywhere[k]
 
 
 @inner

@@ -86,6 +86,8 @@ def leave_one_out_group(  # noqa: C901  # a call in the loop over steps costs mo
                 for i in range(n_states):
                     filtered = load(probs, (i, before))
                     predicted = predicted + filtered * load(matrix, (i, j, 0))
+                if not potentials.closed:
+                    predicted = predicted / load(norms, (before,))
             lowest = zero_below(predicted, fill(OPEN), fill(1.0))
             lowest = predicted + (1.0 - lowest)
             store(least, (0,), smaller(lowest, load(least, (0,))))

@@ -80,7 +80,8 @@ class Step(NamedTuple):
 @inner
 def new_step(n_states: int, potentials: Any) -> Any:
     """All lanes with the matrix of the first gap."""
-    step = Step(np.empty((n_states, n_states, LANES)), np.empty(LANES), np.empty(LANES, np.int64))
+    width = n_states + n_states % 2
+    step = Step(np.zeros((n_states, width, LANES)), np.empty(LANES), np.empty(LANES, np.int64))
     for lane in range(LANES):
         reset(step, lane, 0, potentials)
     return step
