@@ -81,7 +81,8 @@ class Group(NamedTuple):
 
     `rows` (row) are their places outside; `weight` (state, row) is first the log-emission, then the
     emission divided by the largest of its row, whose log is `top` (row); `norm` (row) is
-    p(y_t | y_1..t-1) in these units; `probs` (state, row) are filtered, then smoothed.
+    p(y_t | y_1..t-1) in these units; `probs` (state, row) are filtered, then smoothed. Filtered
+    ones are still to be divided by `norm`, unless some ways are closed.
     """
 
     rows: np.ndarray
@@ -128,6 +129,8 @@ def forward(  # noqa: C901  # a call in the loop over steps costs more than a st
     """Filter the runs of a group; the log-likelihood of a run that needs log space is NaN.
 
     `doubt` is the part of the filtered probabilities that may come from having been lifted.
+    Least and largest values are kept in registers: a choice that is stored where one of its sides
+    came from becomes a masked store, which is slow on some processors.
     """
     weight, tops, norms, probs = group.weight, group.top, group.norm, group.probs
     by_length, lengths = layout.by_length, layout.lengths
@@ -176,8 +179,8 @@ def forward(  # noqa: C901  # a call in the loop over steps costs more than a st
                 store(doubt, (j, 0), part)
                 doubts = doubts + part
             most = larger(doubts, most)
-        else:
-            scale = inverse  # of the next step's sum, which need not wait for the division
+        else:  # the next step divides its sums: to begin with them it need not wait
+            scale = inverse
         store(norms, (row,), norm)
         least = smaller(least, norm)  # NaN once norms are
         exponent, product = split(product * norm)

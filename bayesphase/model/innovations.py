@@ -233,11 +233,16 @@ def _add_up(data: Any, index: Any, lines: Any, probs: Any, sums: Any) -> Any:
 
 
 @inner
-def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
-    values, presence, n_columns = data.values, data.observed, data.place.shape[0]
+def _add_up_normal(  # noqa: C901  # a call in the loop over states costs more than the rest of it
+    data: Any, index: int, probs: Any, sums: Any
+) -> None:
+    """Do what `add_up` does.
+
+    One vector of rows at a time: with more sums than these, or rows, AVX2 runs out of registers.
+    """
+    values, n_columns, complete = data.values, data.place.shape[0], data.observed.shape[0] == 0
     first, n_rows = data.begins[index], rows_of_group(data, index)
     n_states, n_features = sums.shape[1:3]
-    complete = presence.shape[0] == 0
     weights, everywhere = np.empty(n_states), np.zeros(n_states)
     for start in range(0, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
@@ -258,20 +263,33 @@ def _add_up_normal(data: Any, index: int, probs: Any, sums: Any) -> None:
                 add_to(sums, (0, k, d + 1, VALUES, 0), value_2)
                 add_to(sums, (0, k, d, SQUARES, 0), square_1)
                 add_to(sums, (0, k, d + 1, SQUARES, 0), square_2)
-        for k in range(n_states):
-            everywhere[k] += weights[k]
-            if not complete and weights[k] >= NOTHING:
-                for d in range(n_features):
-                    count, at = fill(0.0), d * n_columns + first
-                    for row in range(start, stop, LANES):
-                        count = count + load(probs, (k, row)) * load(presence, (at + row,))
-                    add_to(sums, (0, k, d, COUNTS, 0), count)
-                    add_to(sums, (0, k, d, WEIGHTS, 0), count)
+        if complete:
+            for k in range(n_states):
+                everywhere[k] += weights[k]
+        else:
+            _count_observed(data, first, start, stop, probs, weights, sums)
     if complete:
         for k in range(n_states):
             for d in range(n_features):
                 sums[0, k, d, COUNTS, 0] += everywhere[k]
                 sums[0, k, d, WEIGHTS, 0] += everywhere[k]
+
+
+@inner
+def _count_observed(
+    data: Any, first: int, start: int, stop: int, probs: Any, weights: Any, sums: Any
+) -> None:
+    """Add up the probabilities of the rows of a block in which a feature is there."""
+    n_states, n_features = sums.shape[1:3]
+    for k in range(n_states):
+        if weights[k] < NOTHING:
+            continue
+        for d in range(n_features):
+            count, at = fill(0.0), d * data.place.shape[0] + first
+            for row in range(start, stop, LANES):
+                count = count + load(probs, (k, row)) * load(data.observed, (at + row,))
+            add_to(sums, (0, k, d, COUNTS, 0), count)
+            add_to(sums, (0, k, d, WEIGHTS, 0), count)
 
 
 @inner
