@@ -8,12 +8,16 @@ among them, for errors that no parameter shows alone (Modrák et al. 2023, doi:1
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.special import logsumexp
 from scipy.stats import binom
 
+from bayesphase.model import sparse
+from bayesphase.model.hdp import Weighted
 from bayesphase.model.paths import draw_paths
 from bayesphase.model.priors import Prior
 from bayesphase.model.simulate import draw_states
@@ -85,6 +89,8 @@ def simulate(on: xr.DataArray, rng: np.random.Generator, n_states: int, **model:
     parameters = _from_prior(spec, rng)
     states = _path(spec, parameters, rng)
     values = spec.emission.sample(rng, states, parameters, spec.rows)
+    if spec.emission.offsets:  # right for families of levels only
+        values += np.where(spec.rows.observed, parameters["offset"][spec.rows.run], 0.0)
     full = spec.rows.to_grid(values.T, on.shape[:2], np.nan)
     features = on.copy(data=np.moveaxis(full, 0, -1))
     return Truth(features, states, parameters, specify(features, n_states, **model))
@@ -92,14 +98,44 @@ def simulate(on: xr.DataArray, rng: np.random.Generator, n_states: int, **model:
 
 def _from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw every variable of the model."""
-    n = spec.n_states
-    any_, _ = spec.transition.maximise(np.zeros((1, n, n)), np.zeros(n))
-    shapes = {name: np.shape(value) for name, value in spec.transition.free(any_).items()}
+    n_features = spec.rows.values.shape[1]
+    sizes = {"state": spec.n_states, "feature": n_features, "pair": comb(n_features, 2)}
+    emission = {
+        name: draw(spec.priors[name], tuple(sizes[dim] for dim in dims), rng)
+        for name, dims in spec.emission.dims.items()
+    }
+    if spec.emission.offsets:
+        spread = draw(spec.priors["offset_scale"], (n_features,), rng)
+        runs = len(spec.rows.layout.lengths), n_features
+        emission |= {"offset_scale": spread, "offset": spread * rng.normal(size=runs)}
+    return {**_chain_from_prior(spec, rng), **emission}
+
+
+def _chain_from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    n, chain = spec.n_states, spec.transition
+    if isinstance(chain, Weighted):
+        return _weighted_from_prior(chain, rng)
+    any_, _ = chain.maximise(np.zeros((1, n, n)), np.zeros(n))
+    shapes = {name: np.shape(value) for name, value in chain.free(any_).items()}
     free = {name: draw(spec.priors[name], shape, rng) for name, shape in shapes.items()}
-    size = (n, spec.rows.values.shape[1])
-    emission = {name: draw(spec.priors[name], size, rng) for name in spec.emission.dims}
     # without any freedom, as of one state, it is what it was
-    return {**(spec.transition.named(free) if free else any_), **emission}
+    return chain.named(free) if free else any_
+
+
+def _weighted_from_prior(chain: Weighted, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw the scores of the weights, and then those that are about these."""
+    weights = sparse.draw(rng, chain.base)
+    log_weights = sparse.log_gamma(weights, chain.base)
+    about = np.log(chain.concentration) + log_weights - logsumexp(log_weights)
+    rows = np.tile(about, (chain.n_states, 1))
+    np.fill_diagonal(rows, np.logaddexp(about, np.log(chain.stickiness)))
+    return chain.named(
+        {
+            "weight_scores": weights,
+            "initial_scores": sparse.draw(rng, about),
+            "transition_scores": sparse.draw(rng, rows),
+        }
+    )
 
 
 def _path(spec: Spec, parameters: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -123,6 +159,8 @@ def draw(prior: Prior, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
         return rng.beta(p["alpha"], p["beta"], shape)
     if prior.distribution == "LogNormal":
         return np.exp(rng.normal(p["mu"], p["sigma"], shape))
+    if prior.distribution == "HalfNormal":
+        return abs(rng.normal(0.0, p["sigma"], shape))
     if prior.distribution == "Normal":
         return rng.normal(p["mu"], p["sigma"], shape)
     raise ValueError(f"no draws from a {prior.distribution} prior here")
@@ -167,10 +205,11 @@ def _ranks(
 
 def _log_likelihood(spec: Spec, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
     """Log p(features | parameters) (draw), nats."""
+    derived = spec.emission.derive(parameters, spec.rows.values.shape[1], np)
     one = xr.Dataset(
         {
-            name: (("chain", "draw", *spec.dims[name]), value[None])
-            for name, value in parameters.items()
+            name: (("chain", "draw", *spec.variables[name]), value[None])
+            for name, value in {**parameters, **derived}.items()
         }
     )
     return draw_paths(spec, one, seed=np.random.SeedSequence(0), cores=1).log_likelihood.sum(-1)[0]

@@ -22,6 +22,11 @@ LEVELS = {"mean": Prior("Normal", mu=0.0, sigma=2.0), "scale": SCALE}
 EMISSIONS: dict[str, tuple[Any, dict[str, Prior]]] = {
     "gaussian": (bp.Gaussian(), LEVELS),
     "student_t": (bp.StudentT(), LEVELS),
+    "full_gaussian": (bp.FullGaussian(), LEVELS),
+    "offsets": (
+        bp.Gaussian(offsets=True),
+        {**LEVELS, "offset_scale": Prior("HalfNormal", sigma=0.5)},
+    ),
     "random_walk": (
         bp.RandomWalk(),
         {"drift": Prior("Normal", mu=0.0, sigma=1.5), "scale": SCALE},
@@ -54,6 +59,7 @@ TRANSITIONS: dict[str, tuple[int, Any, bool]] = {
     "skip": (3, bp.LeftToRight(skip=True), False),
     "continuous_time": (2, bp.ContinuousTime(dwell_share=0.25), False),
     "known_states": (2, bp.Sticky(), True),
+    "sticky_hdp": (5, bp.StickyHDP(), False),
 }
 SETTINGS = [
     *((family, "sticky") for family in EMISSIONS),
