@@ -98,6 +98,7 @@ def simulate(on: xr.DataArray, rng: np.random.Generator, n_states: int, **model:
 
 def _from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw every variable of the model."""
+    chain = _chain_from_prior(spec, rng)
     n_features = spec.rows.values.shape[1]
     sizes = {"state": spec.n_states, "feature": n_features, "pair": comb(n_features, 2)}
     emission = {
@@ -108,7 +109,7 @@ def _from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
         spread = draw(spec.priors["offset_scale"], (n_features,), rng)
         runs = len(spec.rows.layout.lengths), n_features
         emission |= {"offset_scale": spread, "offset": spread * rng.normal(size=runs)}
-    return {**_chain_from_prior(spec, rng), **emission}
+    return {**chain, **emission}
 
 
 def _chain_from_prior(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray]:
