@@ -224,20 +224,35 @@ def _rescored(modes: list[Start], density: Density, *, by_mass: bool) -> list[St
     """Order modes by the density that is sampled; EM's has the default priors, roughly.
 
     Modes that use different numbers of states differ in width by many orders of magnitude: then
-    what counts is not the height but the mass.
+    what counts is not the height but the mass. It is that about the top, where EM does not end if
+    priors are not the default ones: states that are not visited have their parameters from those.
     """
 
     def height(parameters: Mapping[str, np.ndarray]) -> float:
         return density(density.unconstrained(parameters))[0]
 
     score = density.log_mass if by_mass else height
-    scored = [Start(score(m.parameters), m.parameters) for m in modes]
+    tops = [_top(density, m.parameters) if by_mass else m.parameters for m in modes]
+    scored = [Start(score(parameters), parameters) for parameters in tops]
     if not all(np.isfinite(start.log_density) for start in scored):
         raise ValueError(
             "the log density is not finite where sampling would start: do the priors allow the "
             "features' location and spread?"
         )
     return sorted(scored, key=lambda start: -start.log_density)
+
+
+def _top(density: Density, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Climb the density that is sampled to the top of a mode."""
+    from scipy.optimize import minimize
+
+    def downhill(u: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = density(u)
+        return -value, -gradient
+
+    return density.parameters(
+        minimize(downhill, density.unconstrained(parameters), jac=True, method="L-BFGS-B").x
+    )
 
 
 def _one_thread_each() -> AbstractContextManager[Any]:

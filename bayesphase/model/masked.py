@@ -28,17 +28,25 @@ class Masked:
         Concentrations of the Dirichlet rows; those of what is forbidden make no difference.
     first : int, optional
         The state that all runs start in; any, with Dirichlet probabilities, by default.
+    spare : bool
+        Whether runs need not reach all states.
     """
 
-    spare: ClassVar[bool] = False
     attrs: ClassVar[dict[str, dict[str, Any]]] = {}
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial_probs": ("state",),
         "transition_probs": ("state", "state_next"),
     }
 
-    def __init__(self, allowed: np.ndarray, counts: np.ndarray, *, first: int | None = None):
-        self._allowed, self._first = allowed, first
+    def __init__(
+        self,
+        allowed: np.ndarray,
+        counts: np.ndarray,
+        *,
+        first: int | None = None,
+        spare: bool = False,
+    ):
+        self._allowed, self._first, self.spare = allowed, first, spare
         self._counts = np.where(allowed, counts, 0.0)
         n_states = len(allowed)
         # entries of a row in the order in which they are broken off: staying, the others that are

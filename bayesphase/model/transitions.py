@@ -4,7 +4,7 @@
 
 - `dims`: variables that the posterior holds and `log_potentials` takes, by name;
 - `attrs`: their attributes where units are not obvious;
-- `spare`: whether there are more states than are expected to be visited;
+- `spare`: whether there may be more states than are visited;
 - `possible(n_states)`: transitions (state, state) and first states (state) that can happen;
 - `exchangeable(n_states)` (state): whose names mean nothing, so that they can be renumbered;
 - `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
@@ -237,7 +237,7 @@ class LeftToRight:
         if not self.skip:
             allowed = np.tril(allowed, 1)
         counts = _counts(self.concentration, self.stickiness, n_states)
-        return Masked(allowed, counts, first=None if self.skip else 0), rows
+        return Masked(allowed, counts, first=None if self.skip else 0, spare=True), rows
 
 
 @dataclass(frozen=True, kw_only=True)
