@@ -159,15 +159,18 @@ def test_only_the_likelihood_sees_that_a_posterior_ignores_the_data():
     assert min(p.values()) > LEVEL, p
 
 
-# Runs need not reach the last states. Where none does, to cut the others up is another mode, which
-# chains do not leave; `diagnose` trusts few of these fits.
-STUCK = pytest.mark.xfail(reason="chains stay in the mode that uses more states than runs reach")
+# Where laws of motion differ little, a phase that few checkpoints are in may begin in many places:
+# each is a mode of its own, which holds less than the one without this phase, though not all do.
+MANY_MODES = pytest.mark.xfail(reason="chains stay in the mode of the fewest phases", strict=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
-    [pytest.param(s, marks=STUCK if s[1] == "left_to_right" else ()) for s in SETTINGS],
+    [
+        pytest.param(s, marks=MANY_MODES if s == ("quadratic_drift", "left_to_right") else ())
+        for s in SETTINGS
+    ],
     ids="-".join,
 )
 def test_ranks_are_uniform(setting, capsys):

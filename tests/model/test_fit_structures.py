@@ -165,6 +165,30 @@ def test_known_states_keep_the_users_numbers(simulated, monkeypatch):
     assert float((fit["paths"]["state"] == expected).where(present).mean()) > 0.98
 
 
+@pytest.mark.parametrize("seed", [4, 6])
+def test_phases_that_no_run_reaches_do_not_cut_up_others(seed):
+    """Two phases, four states: the highest mode, of all four, holds less than that of two."""
+    values = np.random.default_rng(seed).normal(size=(2, 50, 2))
+    for run, start in enumerate((20, 30)):
+        values[run, start:] += 4.0
+    features = xr.DataArray(
+        values,
+        dims=("run", "step", "feature"),
+        coords={"run": ["a", "b"], "step": np.arange(50), "feature": ["x", "y"]},
+    )
+    fit = bp.fit(
+        features,
+        4,
+        emission="gaussian",
+        transition="left_to_right",
+        random_seed=1,
+        progressbar=False,
+    )
+    last = fit["paths"]["state"].max(("run", "step"))
+    assert float((last == 1).mean()) > 0.9
+    assert float((last == 0).mean()) == 0.0
+
+
 def test_boundaries_are_recovered_by_em_of_change_points(simulated):
     """The best of a few climbs puts every change point where it is."""
     structure = bp.LeftToRight()
