@@ -115,7 +115,7 @@ def test_two_states_are_predicted_as_fits_to_the_past_say():
     x = bp.simulate(n_states=2, n_runs=3, n_steps=40, n_features=2, random_seed=1)["features"]
     fit = bp.fit(x, 2, emission="gaussian", random_seed=1, draws=1000, progressbar=False)
     # many draws: the first block after the first origin is in the tail of what is predicted
-    settings = {"horizon": 2, "min_steps": 28, "draws": 2000, "progressbar": False}
+    settings = {"horizon": 2, "min_steps": 28, "draws": 8000, "progressbar": False}
     weighted = bp.lfo(fit, n_origins=None, random_seed=1, **settings)
     used = weighted.elpd_i.where(~weighted.elpd_i["refitted"], drop=True)
     assert used.size >= 3
@@ -125,7 +125,7 @@ def test_two_states_are_predicted_as_fits_to_the_past_say():
         alone = bp.lfo(fit, n_origins=1, random_seed=2, **{**settings, "min_steps": at + 1})
         assert alone.elpd_i["refitted"].all()
         same = weighted.elpd_i[weighted.elpd_i["origin"] == origin]
-        np.testing.assert_allclose(same, alone.elpd_i, atol=0.1, rtol=0.02)
+        np.testing.assert_allclose(same, alone.elpd_i, atol=0.1)
 
 
 def test_what_comes_later_makes_no_difference(features, fitted):
