@@ -35,7 +35,7 @@ import bayesphase as bp
 # what log_evidence warns of is in its verdict, which is looked at below
 warnings.filterwarnings("ignore", message="Do not trust this evidence", category=UserWarning)
 FAMILIES = ["gaussian", "random_walk", "autoregressive", "quadratic_drift"]
-quick = {"draws": 200, "random_seed": 1, "progressbar": False}
+quick = {"draws": 200, "chains": 2, "random_seed": 1, "progressbar": False}
 
 # %% [markdown]
 # ## A run without phases
@@ -59,7 +59,7 @@ smooth = xr.DataArray(
     coords={"run": ["one phase"], "step": 10 * t, "feature": ["x", "y", "z"]},
 )
 variants = {name: {"emission": name} for name in FAMILIES}
-fits = bp.fit_range(smooth, range(1, 4), variants=variants, chains=2, **quick)
+fits = bp.fit_range(smooth, range(1, 4), variants=variants, **quick)
 counts = bp.state_counts(fits, random_seed=1)
 display(counts["probability"].to_pandas().round(3))
 
@@ -129,7 +129,7 @@ display(pd.DataFrame(table).T)
 # - The laws of motion of `quadratic_drift` explain the metrics best, by thousands of nats for the
 #   same number of states, and they alone take most drifts of all three kinds above for one phase:
 #   this is why they are the default. With three of them, each run enters the last before the
-#   network gets the unseen pairs right, by up to 1,760 steps; seed 5 just after.
+#   network gets the unseen pairs right, by up to some 1,800 steps; seed 5 just after.
 
 # %%
 first = {
