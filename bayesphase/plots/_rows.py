@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -57,6 +58,7 @@ def draw_interval(
         elinewidth=1.2,
         capsize=2,
         alpha=alpha,
+        clip_on=False,
     )
 
 
@@ -128,3 +130,13 @@ def hollow_handle(label: str) -> Line2D:
         markeredgecolor=_style.FAINT,
         label=label,
     )
+
+
+def interval_handles(table: xr.Dataset) -> list[Line2D]:
+    """Return a legend handle of how probable the intervals of a table are, where it says so."""
+    if "ci_prob" not in table.attrs:
+        return []
+    label = f"{table.attrs['ci_prob']:.0%} interval"
+    return [
+        Line2D([], [], color=_style.FAINT, linewidth=1.2, marker="|", markersize=4, label=label)
+    ]

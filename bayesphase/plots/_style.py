@@ -21,6 +21,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import (
     Affine2D,
     ScaledTranslation,
@@ -207,6 +208,7 @@ def settle(ax: Axes) -> None:
 
 def legend_above(ax: Axes, handles: Sequence[Artist], *, points: float = 5.0) -> Legend:
     """Put a legend `points` above the axes, in as few rows as their width allows."""
+    settle(ax)  # long names of rows leave less of it
     return ax.legend(
         handles=list(handles),
         loc="lower left",
@@ -250,6 +252,8 @@ def scale_steps(ax: Axes, steps: np.ndarray, xscale: str) -> None:
         ax.set_xlim(steps[0], steps[-1])
     if xscale == "linear":
         ax.xaxis.set_major_formatter("{x:,.0f}")
+        if inches(ax) < 5:
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.set_xlabel(STEP_LABEL)
 
 

@@ -34,6 +34,13 @@ def probability_table(data: xr.DataTree | xr.DataArray) -> xr.DataArray:
     return data.transpose("run", "step", "state")
 
 
+def with_doubt(label: str, table: xr.Dataset) -> str:
+    """Add to the label of an axis that the table does not believe its own numbers, if so."""
+    if table.attrs.get("believable", True):
+        return label
+    return f"{label}\nnot to be believed yet: see the verdict of the table"
+
+
 def _with_intervals(
     data: xr.DataTree | xr.Dataset,
     make: Callable[..., xr.Dataset],

@@ -62,7 +62,9 @@ def plot_boundaries(
         for state, height in zip(states, _rows.heights(len(states)), strict=True):
             _draw_phase(drawn, table.sel(state=state), height, colors[int(state)])
         hollow = _rows.hollow_handle(f"visited with p < {_LIKELY:g}")
-        _style.legend_above(drawn, [*_rows.phase_handles(states), hollow])
+        _style.legend_above(
+            drawn, [*_rows.phase_handles(states), *_rows.interval_handles(table), hollow]
+        )
     return drawn
 
 

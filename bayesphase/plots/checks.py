@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from bayesphase.plots import _style, _tables
 
@@ -55,7 +56,7 @@ def plot_predictive_checks(
     Examples
     --------
     >>> checks = bp.predictive_checks(fit, random_seed=1)  # doctest: +SKIP
-    >>> bp.plot_predictive_checks(checks, statistic="size of residuals")  # doctest: +SKIP
+    >>> bp.plot_predictive_checks(checks, statistic="largest_residual")  # doctest: +SKIP
     """
     table = _tables.check_table(table_or_fit)
     there = xr.DataArray(list(dict.fromkeys(table["statistic"].values.tolist())), dims="statistic")
@@ -117,6 +118,9 @@ def _draw(ax: Axes, part: xr.Dataset) -> None:
     ax.set_yticks(range(n), [str(of).replace("_", " ") or "all runs" for of in part["of"].values])
     ax.tick_params(axis="y", length=0)
     units = str(part["units"].values[0])
+    if units == "optimiser steps":
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set_xlabel(str(part["description"].values[0]) + ("" if units == "1" else f" ({units})"))
 
 

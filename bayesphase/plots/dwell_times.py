@@ -81,5 +81,7 @@ def plot_dwell_times(
                     _rows.write_beside(drawn, f"{visits:.1f}×", upper, row + height)
         drawn.set_xlim(left=0.0)
         hollow = _rows.hollow_handle(f"fewer than {_VISITED:g} visits")
-        _style.legend_above(drawn, [*_rows.phase_handles(states), hollow])
+        _style.legend_above(
+            drawn, [*_rows.phase_handles(states), *_rows.interval_handles(table), hollow]
+        )
     return drawn

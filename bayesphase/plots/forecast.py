@@ -76,7 +76,9 @@ def plot_forecast(
         _draw_phases(drawn, one)
         _draw_fan(drawn, fan, recorded, float(one["now"]))
         _limit(drawn, one, recorded, rows)
-        drawn.set_ylabel(label.replace("_", " "))
+        units = fan.attrs.get("units", "1")
+        units = "" if units in ("1", "mixed") else f" ({units})"
+        drawn.set_ylabel(label.replace("_", " ") + units)
         _style.settle(drawn)
         top = _draw_times(drawn, one, rows)
         handles = _handles(one, has_history=recorded is not None)
@@ -202,8 +204,9 @@ def _draw_fan(ax: Axes, fan: xr.DataArray, recorded: xr.DataArray | None, now: f
         steps = np.append(now, steps)
         values = np.column_stack([np.full(len(values), float(recorded[-1])), values])
     known = np.empty(0) if recorded is None else recorded.values
-    low, high = _span(np.concatenate([known, values[1:-1].ravel()]), values)
-    if is_log := low > 0 and np.log10(high / low) >= 2:
+    low, high = _span(np.concatenate([known, values[2]]), values)
+    is_share = str(fan.name).endswith("accuracy")
+    if is_log := not is_share and low > 0 and np.log10(high / low) >= 2:
         ax.set_yscale("log")
     margin = 1.1 if is_log else 0.05 * (high - low)
     ax.set_ylim(*((low / margin, high * margin) if is_log else (low - margin, high + margin)))
@@ -279,4 +282,4 @@ def _handles(one: xr.Dataset, *, has_history: bool) -> list[Artist]:
     lines = [Line2D([], [], color=_style.INK, label="recorded")] if has_history else []
     to_come = Line2D([], [], color=_style.INK, linestyle=(0, (4, 1.5)), label="median")
     bands = [Patch(facecolor=_INNER, label="50%"), Patch(facecolor=_BAND, label="90%")]
-    return [*lines, to_come, *bands, *_style.phase_patches(one["state"].values, alpha=0.35)]
+    return [*lines, to_come, *bands, *_style.phase_patches(one["state"].values, alpha=0.2)]

@@ -122,7 +122,7 @@ def plot_mode_weights(table: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         drawn.set_xticks(at, names)
         drawn.set_xlim(-0.6, len(names) - 0.4)
         drawn.set_ylim(0, 1.05)
-        drawn.set_xlabel("mode")
+        drawn.set_xlabel(_tables.with_doubt("mode", table))
         drawn.set_ylabel("probability or weight")
         _style.legend_above(drawn, handles)
     return drawn

@@ -126,7 +126,7 @@ def _draw(ax: Axes, table: xr.Dataset, sources: list[tuple]) -> None:
     ax.set_xticks(numbers)
     ax.set_xlim(numbers[0] - 0.6, numbers[-1] + 0.6)
     ax.set_ylim(0, 1.05)
-    ax.set_xlabel("number of states")
+    ax.set_xlabel(_tables.with_doubt("number of states", table))
     ax.set_ylabel("probability or weight")
 
 

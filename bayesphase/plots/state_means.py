@@ -80,5 +80,5 @@ def plot_state_means(
         # a standardized feature has the unit 1
         units = units.removeprefix("1 ") if units != "1" else ""
         _rows.label_values(drawn, f"mean {table.attrs.get('quantity', 'level')}", units)
-        _style.legend_above(drawn, _rows.phase_handles(states))
+        _style.legend_above(drawn, [*_rows.phase_handles(states), *_rows.interval_handles(table)])
     return drawn

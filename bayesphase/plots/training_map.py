@@ -1,5 +1,6 @@
 """The graph of phases: which leads to which, how probably, and in how many runs."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from bayesphase.plots._graph import Edge, Layout
 
 _LARGEST = 7.0  # points, of the text where there is room
 _MARGIN = 0.6  # em around the graph
-_FIGURE = 7.0 * 72 - 8  # points that a figure of ours has from left to right
 _LEAST, _WIDEST = 5.0, 12.0 * 72 - 8  # a figure is made wider for text of so many points
 _CORNER = [Path.CURVE4] * 3
 _CODES = [Path.MOVETO, Path.LINETO, *_CORNER, Path.LINETO, *_CORNER, Path.LINETO]
@@ -100,15 +100,19 @@ def plot_training_map(
             below = _features(cell, driver, n_features)
             edges.append(Edge(i, j, head, below, weight=float(cell["n_runs"]) / most))
     layouts = [Layout(texts, edges, compact=compact) for compact in (False, True)]
-    width = max(_FIGURE, min(_WIDEST, _LEAST * _extent(layouts[1])[0]))
+    own = _style.width() * 72 - 8  # points that a figure of ours has from left to right
+    width = max(own, min(_WIDEST, _LEAST * _extent(layouts[1])[0]))
     preferred = _choose(layouts, width, np.inf)
     height = _extent(preferred)[1] * _text_size(preferred, width, np.inf)
     with _style.drawing_on(ax, height=(height + 26) / 72) as drawn:  # the key has a line
         drawn.set_axis_off()
         if ax is None:
-            if width > _FIGURE:
+            if width > own:
                 drawn.figure.canvas.figure.set_figwidth((width + 8) / 72)
-            drawn.set_title(_key(table, edges), loc="left", size=6.5, color=_style.INK)
+            key = _key(table, edges)
+            lines = int(np.ceil(_style.text_points(key, 6.5)[0] * 1.06 / width))
+            key = textwrap.fill(key, -(-len(key) // lines) + 4)
+            drawn.set_title(key, loc="left", size=6.5, color=_style.INK)
         _style.settle(drawn)
         room = _style.axes_points(drawn)
         layout = _choose(layouts, *room)
@@ -176,7 +180,9 @@ def _text_size(layout: Layout, width: float, height: float) -> float:
 
 def _key(table: xr.Dataset, edges: list[Edge]) -> str:
     """Say what labels are."""
-    drivers = ", features that drive the switch and their change" * any(e.below for e in edges)
+    units = table["change"].attrs.get("units", "") if "change" in table else ""
+    drivers = f", features that drive the switch and their change{f' ({units})' if units else ''}"
+    drivers *= any(edge.below for edge in edges)
     interval = f"; {table.attrs['ci_prob']:.0%} intervals" if "ci_prob" in table.attrs else ""
     return f"At arrows: runs that switch so, when they first do{drivers}{interval}."
 
@@ -207,7 +213,8 @@ def _features(cell: xr.Dataset, driver: str, n_features: int) -> tuple[str, ...]
     for one in (cell.isel(feature=d) for d in chosen):
         ends = [float(one[f"change{end}"]) for end in ("", "_lower", "_upper")]
         change, lower, upper = _signed(ends)
-        lines.append(f"{one['feature'].item()} {change} [{lower}, {upper}]")
+        name = str(one["feature"].item()).replace("_", " ")
+        lines.append(f"{name} {change} [{lower}, {upper}]")
     return tuple(lines)
 
 

@@ -43,6 +43,12 @@ def bars(ax):
     return found
 
 
+def test_a_table_that_is_not_to_be_believed_says_so_on_its_figure(counts):
+    assert plot_state_counts(counts).get_xlabel() == "number of states"
+    doubted = plot_state_counts(counts.assign_attrs(believable=False))
+    assert doubted.get_xlabel().startswith("number of states\nnot to be believed yet")
+
+
 def test_bars_are_the_three_sources(counts, comparison):
     ax = plot_state_counts(counts, comparison=comparison)
     assert bars(ax) == {1: [0.1], 2: [0.25, 0.6, 0.2, 0.1], 3: [0.75, 0.7, 0.9]}

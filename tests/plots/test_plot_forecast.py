@@ -125,6 +125,14 @@ def test_what_runs_away_leaves_the_axes_and_does_not_stretch_them(table):
         assert np.isfinite(line.get_ydata()).all()
 
 
+def test_shares_have_a_linear_axis_however_small_they_begin(table, history):
+    shares = table.rename({"eval_loss": "eval_accuracy"})
+    shares["eval_accuracy"][:] = np.geomspace(1e-3, 1.0, table.sizes["ahead"])
+    assert plot_forecast(shares, metric="eval_accuracy").get_yscale() == "linear"
+    shares = shares.rename({"eval_accuracy": "eval_loss"})
+    assert plot_forecast(shares, metric="eval_loss").get_yscale() == "log"
+
+
 def test_features_as_history_are_in_the_units_of_the_forecast(table):
     steps = 10 * np.arange(40)
     own = np.stack([np.linspace(3, 1, 40), np.linspace(2, 1, 40)])[..., None]

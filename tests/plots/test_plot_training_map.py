@@ -137,13 +137,13 @@ def test_labels_name_the_strongest_features_and_their_changes():
     table = make_map(2, [(0, 1)], n_features=5)
     label = texts(plot_training_map(table, n_features=2))[2]
     assert label.split("] ", 1)[1] == (
-        "singular_value_4 +0.30 [+0.18, +0.42] singular_value_3 +0.20 [+0.08, +0.32]"
+        "singular value 4 +0.30 [+0.18, +0.42] singular value 3 +0.20 [+0.08, +0.32]"
     )
     # evidence against a switch is none that drives it
-    assert "singular_value_1" not in texts(plot_training_map(table, n_features=5))[2]
+    assert "singular value 1" not in texts(plot_training_map(table, n_features=5))[2]
     # of the gradient, the magnitude counts
     by_gradient = texts(plot_training_map(table, n_features=2, driver="gradient"))[2]
-    assert "singular_value_0 −0.10 [−0.22, +0.02] singular_value_1" in by_gradient
+    assert "singular value 0 −0.10 [−0.22, +0.02] singular value 1" in by_gradient
     assert "singular" not in texts(plot_training_map(table, n_features=0))[2]
 
 

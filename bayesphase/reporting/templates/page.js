@@ -80,14 +80,21 @@ function emptySources() {
   }
 }
 
+/* on a dark ground the dark phases would look hollow */
+function shade(color) {
+  if (document.documentElement.dataset.theme !== "dark") return color;
+  const mixed = [1, 3, 5].map((i) => Math.round(0.6 * parseInt(color.slice(i, i + 2), 16) + 102));
+  return "#" + mixed.map((part) => part.toString(16).padStart(2, "0")).join("");
+}
+
 function paintPhases() {
   const n = fit().states.length;
   for (const [name, model] of models) {
     const [, figure, kind, number] = name.match(/^([^:]+):(glyph|legend):(\d+)$/) ?? [];
     const line = name.match(/^[^:]+:line:\d+:(\d+)$/);
-    if (line && line[1] < n) model.line_color = fit().colors[line[1]];
+    if (line && line[1] < n) model.line_color = shade(fit().colors[line[1]]);
     if (kind === "glyph" && number < n) {
-      model.fill_color = fit().colors[number];
+      model.fill_color = shade(fit().colors[number]);
       if ("hatch_color" in model) model.hatch_color = fit().inks[number];
     } else if (kind === "legend" && figure !== "counts") {
       model.visible = number < n;
@@ -378,6 +385,7 @@ function theme() {
     document.documentElement.dataset.theme = now;
     button.setAttribute("aria-pressed", String(now === "dark"));
     tint();
+    paintPhases();
   };
   button.addEventListener("click", () => {
     wanted = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
