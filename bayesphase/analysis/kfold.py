@@ -106,7 +106,7 @@ def kfold(
         heavy = ~(pareto_k <= good_k_of(n_draws_of(held_out)))
         for run in held_out["run"].values[heavy.values]:
             more = fit_to((fold_of != fold) | (runs == run))
-            bridged.loc[run], error[run] = log_predictive(fitted, more, run)
+            bridged.loc[run], error[run] = log_predictive(fitted, more)
     together = xr.concat(densities, "run").sel(run=runs)
     return _of_held_out(together, bridged, error, features, folds)
 
@@ -127,7 +127,9 @@ def _prepare(
     given = signature(fit).bind(features, n_states, **settings)
     given.apply_defaults()
     model = {name: given.arguments[name] for name in ("emission", "transition", "priors")}
-    settings = {**settings, "priors": specify(features, n_states, **model).priors}
+    spec = specify(features, n_states, **model)
+    settings = {**settings, "priors": spec.priors}
+    features = features.assign_attrs(step_unit=spec.rows.step_unit)
     n_runs = features.sizes["run"]
     if folds is None:
         folds = min(n_runs, _MOST_FOLDS)

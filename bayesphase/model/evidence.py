@@ -28,6 +28,8 @@ _MOST_RENUMBERINGS = 720
 # two states are apart if exchanging them never leaves more than this of the proposal's density, in
 # nats: over all draws together that is under the rounding of what anyone reads
 _APART = -20.0
+# share of density that two regions may have in common and be counted as two
+MOST_OVERLAP = 0.01
 # draws of a chain for each half to have a covariance and an autocorrelation
 _LEAST_DRAWS = 20
 # of sequential Monte Carlo, whose spread is its error
@@ -69,44 +71,52 @@ def evidence(
     check_count("particles", particles, least=20)
     if cores is not None:
         check_count("cores", cores, least=1)
-    if not isinstance(fit, xr.DataTree):
-        raise TypeError(
-            f"expected the DataTree that bayesphase.fit returns, got {type(fit).__name__}"
-        )
-    spec = recorded(fit)
-    target = Target(spec, fit["observed_data"].to_dataset()["feature"].values, cores=cores)
-    points = target.points(fit["posterior"].to_dataset())
-    flat = points.reshape(-1, target.n_dim)
-    some = flat[np.unique(np.linspace(0, len(flat) - 1, 5).astype(int))]
+    target = _target_of(fit, cores)
     rng = np.random.default_rng(random_seed)
     if method == "smc":
         return _tempered(target, rng, particles)
-    log_density, groups = _symmetric(target, some)
-    at_draws = log_density(flat).reshape(points.shape[:2])
-    found = _bridged(target, log_density, points, at_draws, groups, rng)
+    points = target.points(fit["posterior"].to_dataset())
+    found, at_draws = _bridged(target, points, rng)
+    spec = target.spec
     priors = {name: other for name, prior in spec.priors.items() if (other := prior.wider())}
     if len(priors) < len(spec.priors):
         return found
     wider = Target(spec._replace(priors=priors), target.feature, cores=cores)
-    there = _symmetric(wider, some)[0](flat).reshape(points.shape[:2])
-    return found._replace(wider=there - at_draws)
+    return found._replace(wider=_symmetric(wider, points)[1] - at_draws)
+
+
+def bridged_evidence(fit: xr.DataTree) -> Evidence:
+    """Estimate the marginal likelihood by bridge sampling, the same each time.
+
+    Raises
+    ------
+    ValueError
+        As `evidence`.
+    """
+    target = _target_of(fit, None)
+    points = target.points(fit["posterior"].to_dataset())
+    return _bridged(target, points, np.random.default_rng(0))[0]
+
+
+def _target_of(fit: xr.DataTree, cores: int | None) -> Target:
+    spec = recorded(fit)
+    return Target(spec, fit["observed_data"].to_dataset()["feature"].values, cores=cores)
 
 
 def _bridged(
-    target: Target,
-    log_density: LogDensity,
-    points: np.ndarray,
-    at_draws: np.ndarray,
-    groups: list[list[int]],
-    rng: np.random.Generator,
-) -> Evidence:
-    """Bridge twice, with the proposal from one half of each chain and the draws of the other."""
+    target: Target, points: np.ndarray, rng: np.random.Generator
+) -> tuple[Evidence, np.ndarray]:
+    """Bridge twice, with the proposal from one half of each chain and the draws of the other.
+
+    Also returns the log density (chain, draw) at the draws, the `points` (chain, draw, dim).
+    """
     _, n_draws, n_dim = points.shape
     if n_draws < _LEAST_DRAWS:
         raise ValueError(
             f"the fit has {n_draws} draws in each chain, and at least {_LEAST_DRAWS} are needed; "
             f"hundreds are better"
         )
+    log_density, at_draws, groups = _symmetric(target, points)
     first = np.arange(n_draws) < n_draws // 2
     logs, errors, sizes, overlaps = [], [], [], []
     for fitted_to in (first, ~first):
@@ -127,7 +137,7 @@ def _bridged(
         errors.append(estimate.relative_error)
         sizes.append(estimate.effective_draws)
         overlaps.append(overlap)
-    return Evidence(
+    found = Evidence(
         float(np.mean(logs)),
         np.array(logs),
         float(np.sqrt(np.sum(np.square(errors)))) / 2.0,
@@ -135,9 +145,12 @@ def _bridged(
         _n_renumberings(groups),
         max(overlaps),
     )
+    return found, at_draws
 
 
-def _symmetric(target: Target, points: np.ndarray) -> tuple[LogDensity, list[list[int]]]:
+def _symmetric(
+    target: Target, points: np.ndarray
+) -> tuple[LogDensity, np.ndarray, list[list[int]]]:
     """Make a density of the same integral that does not know names which the likelihood does not.
 
     A fit gives its draws names that are of use, whatever prior had made them differ. The posterior
@@ -146,9 +159,18 @@ def _symmetric(target: Target, points: np.ndarray) -> tuple[LogDensity, list[lis
     Returns
     -------
     log_density : callable
+    at_points : ndarray (chain, draw)
+        At the `points` (chain, draw, dim).
     groups : list of list of int
         States that can be exchanged.
     """
+    flat = points.reshape(-1, target.n_dim)
+    some = flat[np.unique(np.linspace(0, len(flat) - 1, 5).astype(int))]
+    log_density, groups = _without_names(target, some)
+    return log_density, log_density(flat).reshape(points.shape[:2]), groups
+
+
+def _without_names(target: Target, points: np.ndarray) -> tuple[LogDensity, list[list[int]]]:
     groups = target.exchangeable(target, points)
     if len(groups) == 1:
         return target, groups

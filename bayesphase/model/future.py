@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.model.fit import fit
-from bayesphase.model.held_out import log_ratio
+from bayesphase.model.held_out import log_predictive
 from bayesphase.model.pointwise import flat_posterior, likelihood_of_stretches
 from bayesphase.model.spec import recorded
 
@@ -86,9 +86,9 @@ class Future:
         kept = np.tile(known, (self._features.sizes["run"], 1))
         if block_of is not None:
             kept[block_of, : self.origins[at] + self._horizon + 1] = True
-        # the grid keeps its steps, whose median distance is the model's unit of time
         features = self._features.where(xr.DataArray(kept, dims=("run", "step")))
         spec = self._spec
+        features = features.assign_attrs(step_unit=spec.rows.step_unit)
         try:
             return fit(
                 features.isel(run=np.flatnonzero(self._known[at])),
@@ -116,12 +116,20 @@ class Future:
         """
         ends = self._starts, self._cuts, self._stops
         drawn = flat_posterior(fitted)
+        absent = np.zeros(self._features.sizes["run"], bool)
         if "offset" in drawn:
             runs = self._features.indexes["run"].get_indexer(fitted["posterior"]["run"].values)
-            drawn["offset"] = self._of_all_runs(drawn["offset"], runs)
-        both = self._stretches(drawn, np.stack(ends[:2]), np.stack(ends[1:]))
-        if "offset" in drawn:  # nothing is known here of runs that are not in the fit
-            absent = np.isnan(drawn["offset"][0]).any(axis=1)
+            every = np.zeros((self.n_draws, len(absent), drawn["offset"].shape[2]))
+            every[:, runs] = drawn["offset"]
+            drawn["offset"], absent = every, ~np.isin(np.arange(len(absent)), runs)
+        both = likelihood_of_stretches(
+            self._spec,
+            drawn,
+            np.stack(ends[:2]),
+            np.stack(ends[1:]),
+            cores=self._settings.get("cores"),
+        )
+        if absent.any():  # nothing is known here of runs that are not in the fit
             some = np.stack([self._cuts > self._starts, self._stops > self._cuts])
             both[:, some & absent] = np.nan
         chain_draw = {dim: fitted["posterior"][dim] for dim in ("chain", "draw")}
@@ -141,29 +149,7 @@ class Future:
     ) -> tuple[float, float]:
         """Log density of the block of a run (position), and its error, by a fit with the block.
 
-        `without` is the fit to what is known at the origin. See `held_out.log_ratio`.
+        `without` is the fit to what is known at the origin. See `held_out.log_predictive`.
         """
         more = self.fit_to(at, random_seed=random_seed, block_of=run)
-        block = self._cuts[at, [run]], self._stops[at, [run]]
-
-        def added(drawn: Mapping[str, np.ndarray]) -> np.ndarray:
-            if "offset" in drawn:
-                every = self._of_all_runs(drawn["offset"], np.flatnonzero(self._known[at]))
-                drawn = {**drawn, "offset": every}
-            return self._stretches(drawn, *block)[:, 0]
-
-        return log_ratio(without, more, added)
-
-    def _of_all_runs(self, offset: np.ndarray, runs: np.ndarray) -> np.ndarray:
-        """Offsets (draw, run, feature) of all runs from those of some; NaN for the others."""
-        every = np.full((len(offset), self._features.sizes["run"], offset.shape[2]), np.nan)
-        every[:, runs] = offset
-        return every
-
-    def _stretches(
-        self, parameters: Mapping[str, np.ndarray], starts: np.ndarray, stops: np.ndarray
-    ) -> np.ndarray:
-        cores = self._settings.get("cores")
-        if "offset" in parameters:
-            parameters = {**parameters, "offset": np.nan_to_num(parameters["offset"])}
-        return likelihood_of_stretches(self._spec, parameters, starts, stops, cores=cores)
+        return log_predictive(without, more)

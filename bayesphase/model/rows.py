@@ -68,7 +68,8 @@ def rows_of(
     Parameters
     ----------
     features : DataArray (run, step, feature)
-        As `bayesphase.features` returns them; NaN where missing.
+        As `bayesphase.features` returns them; NaN where missing. An attribute ``step_unit`` takes
+        the place of the median gap, so that some of the checkpoints have the unit of all.
     units_of : Rows or Units, optional
         Rows of the same features whose unit of time, location and spread are taken: these are
         other runs, and a feature may have no value here.
@@ -93,11 +94,16 @@ def rows_of(
     layout = end_to_end(np.bincount(run, minlength=values.shape[0]))
     if units_of is not None:
         units = units_of.step_unit, units_of.location, units_of.spread
-    else:  # of the whole grid, so that a choice of runs has the same
-        unit = float(np.median(np.diff(features["step"].values)))
-        units = unit, *location_and_spread(flat, observed)
+    else:
+        unit = features.attrs.get("step_unit", _usual_gap(run, time))
+        units = float(unit), *location_and_spread(flat, observed)
     step_unit, location, spread = units
     return Rows(flat, observed, run, step, time, step_unit, layout, location, spread)
+
+
+def _usual_gap(run: np.ndarray, time: np.ndarray) -> float:
+    """Median distance between checkpoints (row) of a run, over all runs."""
+    return float(np.median(np.diff(time)[np.diff(run) == 0]))
 
 
 def location_and_spread(values: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

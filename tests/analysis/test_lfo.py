@@ -156,7 +156,7 @@ def test_models_are_compared_by_it(fitted, features):
 
 
 def test_what_stays_unreliable_is_named(fitted, monkeypatch):
-    monkeypatch.setattr(future, "log_ratio", lambda *_: (np.nan, np.nan))
+    monkeypatch.setattr(future, "log_predictive", lambda *_: (np.nan, np.nan))
     with pytest.warns(
         UserWarning, match=r"2 of 2 blocks \(1 of 'run-0', 1 of 'run-1'\) have a density that few"
     ):

@@ -13,18 +13,19 @@ from scipy.special import gammaln, logsumexp
 _POINTS = 2_001
 
 
-def log_evidence(values, *, initial, transition, priors):
-    """Add up all paths of a single run of one complete feature.
+def log_evidence(values, *, initial, transition, priors, starts=(0,)):
+    """Add up all paths of one complete feature of one run, or of several, end to end.
 
-    values: (step). initial, transition: concentrations (state) and (state, state_next). priors: for
-    each state mu and sigma of the normal mean, alpha and beta of the inverse-gamma scale.
+    values: (row). starts: rows where runs begin. initial, transition: concentrations (state) and
+    (state, state_next). priors: for each state mu and sigma of the normal mean, alpha and beta of
+    the inverse-gamma scale.
     """
-    _, logs = by_path(values, initial=initial, transition=transition, priors=priors)
+    _, logs = by_path(values, initial=initial, transition=transition, priors=priors, starts=starts)
     return float(logsumexp(logs))
 
 
-def by_path(values, *, initial, transition, priors):
-    """All paths (path, step), and log p(values, path) of each; arguments as in `log_evidence`."""
+def by_path(values, *, initial, transition, priors, starts=(0,)):
+    """All paths (path, row), and log p(values, path) of each; arguments as in `log_evidence`."""
     n_states = len(initial)
 
     @cache
@@ -33,15 +34,17 @@ def by_path(values, *, initial, transition, priors):
 
     logs, paths = [], list(product(range(n_states), repeat=len(values)))
     for path in paths:
-        log = _log_polya(np.bincount([path[0]], minlength=n_states), initial)
+        path = np.array(path)
+        log = _log_polya(np.bincount(path[list(starts)], minlength=n_states), initial)
         if n_states == 1:
             log = 0.0
         counts = np.zeros((n_states, n_states))
-        np.add.at(counts, (path[:-1], path[1:]), 1)
+        follows = ~np.isin(np.arange(1, len(path)), starts)
+        np.add.at(counts, (path[:-1][follows], path[1:][follows]), 1)
         if n_states > 1:
             log += sum(_log_polya(c, a) for c, a in zip(counts, transition, strict=True))
         for k in range(n_states):
-            log += of_state(k, tuple(np.flatnonzero(np.array(path) == k).tolist()))
+            log += of_state(k, tuple(np.flatnonzero(path == k).tolist()))
         logs.append(log)
     return np.array(paths), np.array(logs)
 

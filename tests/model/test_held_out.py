@@ -3,13 +3,15 @@
 Against quadrature it is tested where it is used, in K-fold.
 """
 
+import exact_evidence
 import numpy as np
 import pytest
+import xarray as xr
 from scipy.special import logsumexp
 
 import bayesphase as bp
 from bayesphase.model import held_out
-from bayesphase.model.spec import specify
+from bayesphase.model.spec import recorded, specify
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,10 @@ def test_it_is_the_mean_over_the_draws_where_that_is_good(features, fits):
     densities = bp.run_log_likelihood(fits[0], features.sel(run=["run-2"])).values
     mean = logsumexp(densities) - np.log(densities.size)
     assert densities.std() > 0.4
-    value, error = held_out.log_predictive(*fits, "run-2")
+    value, error = held_out.log_predictive(*fits)
     assert value == pytest.approx(mean, abs=0.06)
     assert error < 0.05
-    assert held_out.log_predictive(*fits, "run-2") == (value, error)
+    assert held_out.log_predictive(*fits) == (value, error)
 
 
 def test_names_of_states_do_not_matter(fits):
@@ -44,19 +46,42 @@ def test_names_of_states_do_not_matter(fits):
     for variable in renamed["posterior"].data_vars.values():
         axes = [i for i, dim in enumerate(variable.dims) if str(dim).startswith("state")]
         variable.values[:] = np.flip(variable.values, axes)
-    value, _ = held_out.log_predictive(renamed, fits[1], "run-2")
-    assert value == pytest.approx(held_out.log_predictive(*fits, "run-2")[0], abs=0.06)
+    value, _ = held_out.log_predictive(renamed, fits[1])
+    assert value == pytest.approx(held_out.log_predictive(*fits)[0], abs=0.06)
 
 
 def test_it_lies_between_the_means_of_the_two_fits(features, fits):
     """Jensen's inequality, for either posterior."""
     run = features.sel(run=["run-2"])
     lower, upper = (float(bp.run_log_likelihood(fit, run).mean()) for fit in fits)
-    assert lower < held_out.log_predictive(*fits, "run-2")[0] < upper
+    assert lower < held_out.log_predictive(*fits)[0] < upper
 
 
-def test_what_it_can_not_do(fits, monkeypatch):
-    few = [fit.isel(draw=slice(20)) for fit in fits]
-    assert np.isnan(held_out.log_predictive(*few, "run-2")).all()
-    monkeypatch.setattr(held_out, "direct_density", lambda spec: None)  # as for PyMC's own priors
-    assert np.isnan(held_out.log_predictive(*fits, "run-2")).all()
+def test_states_that_no_other_run_is_in_have_one_name_of_several():
+    """Against the sum over all paths: without the run, draws name its states in either order."""
+    y = np.array([[0.1, -0.1, 0.05, 0.0], [5.0, 5.1, -5.0, -5.1]])
+    coords = {"run": ["one state", "two others"], "step": np.arange(4), "feature": ["x"]}
+    x = xr.DataArray(y[..., None], dims=("run", "step", "feature"), coords=coords)
+    priors = {
+        "mean": bp.Prior("Normal", mu=0.0, sigma=5.0),
+        "scale": bp.Prior("InverseGamma", alpha=3.0, beta=0.5),
+    }
+    settings = {"emission": "gaussian", "priors": priors, "draws": 2000, "progressbar": False}
+    without = bp.fit(x.isel(run=[0]), 3, random_seed=1, **settings)
+    with_it = bp.fit(x, 3, random_seed=2, **settings)
+    value, error = held_out.log_predictive(without, with_it)
+    spec = recorded(with_it)
+    a = {
+        name: np.asarray(spec.priors[f"{name}_probs"].parameters["a"])
+        for name in ("initial", "transition")
+    }
+    prior = (0.0, 5.0, 3.0, 0.5)
+    both = exact_evidence.log_evidence(y.ravel(), **a, priors=[prior] * 3, starts=(0, 4))
+    exact = both - exact_evidence.log_evidence(y[0], **a, priors=[prior] * 3)
+    assert error < 0.1
+    assert value == pytest.approx(exact, abs=0.15)
+
+
+def test_what_it_can_not_do(fits):
+    few = [fit.isel(draw=slice(10)) for fit in fits]
+    assert np.isnan(held_out.log_predictive(*few)).all()

@@ -232,7 +232,7 @@ def test_a_run_that_is_left_out_has_any_offset(layout, one_phase):
     )  # fmt: skip
     densities = bp.run_log_likelihood(without, layout.sel(run=["d"])).values
     assert logsumexp(densities) - np.log(densities.size) == pytest.approx(exact, abs=0.06)
-    value, error = held_out.log_predictive(without, one_phase, "d")
+    value, error = held_out.log_predictive(without, one_phase)
     assert value == pytest.approx(exact, abs=0.05)
     assert error < 0.05
 

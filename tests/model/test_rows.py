@@ -35,6 +35,14 @@ def test_rows_leave_out_checkpoints_without_features():
     np.testing.assert_allclose(rows.spread, np.nanstd(expected, axis=0))
 
 
+def test_the_unit_of_time_is_the_median_gap_within_runs_or_what_the_features_say():
+    values = np.full((2, 8, 1), np.nan)
+    values[0, ::2] = values[1, 1::2] = 1.0
+    x = grid(values, step=[0, 1, 100, 101, 200, 201, 300, 301])
+    assert rows_of(x).step_unit == 100.0  # not the step from one run's grid to the other's
+    assert rows_of(x.assign_attrs(step_unit=50)).step_unit == 50.0
+
+
 def test_columns_go_back_to_the_grid():
     values = GOOD.copy()
     values[0, 1] = np.nan
