@@ -261,7 +261,7 @@ def _features_to_come(
     own = np.hstack([np.zeros((n_draws, n_past), np.int64), states])  # nothing is drawn of the past
     own += spec.n_states * np.arange(n_draws)[:, None]
     named = {
-        name: flat[name].reshape(-1, *flat[name].shape[2:])
+        name: flat[name].reshape(n_draws * spec.n_states, *flat[name].shape[2:])
         for name in emission.dims  # a state of each draw is a state
     }
     drawn = emission.sample(rng, own.ravel(), named, draws)

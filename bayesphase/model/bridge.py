@@ -56,7 +56,9 @@ def fit_proposal(points: np.ndarray, effective: float) -> Proposal:
     thousands of correlations that a large model has.
     """
     centre, spread = points.mean(axis=0), points.std(axis=0, ddof=1)
-    spread = np.maximum(spread, 1e-12 * (1.0 + np.abs(centre)))
+    # one that does not vary, up to rounding; whatever the units
+    spread = np.maximum(spread, 1e-15 * np.abs(centre))
+    spread = np.where(spread > 0.0, spread, 1e-12)
     z = (points - centre) / spread
     correlation = z.T @ z / (len(points) - 1)
     identity = np.eye(len(centre))

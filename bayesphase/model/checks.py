@@ -26,6 +26,13 @@ def check_count(name: str, value: int, *, least: int) -> int:
     return value
 
 
+def threads(cores: int | None) -> int:
+    """Count the threads to use: `cores`, or all that this process may use; as `check_count`."""
+    from joblib.externals.loky import cpu_count  # minds affinity and the limits of containers
+
+    return cpu_count() if cores is None else check_count("cores", cores, least=1)
+
+
 def check_seed(random_seed: int | None) -> int | None:
     """Return a seed: None, or an integer of at least 0; raises as `check_count` does."""
     return None if random_seed is None else check_count("random_seed", random_seed, least=0)

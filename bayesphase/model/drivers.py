@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from bayesphase.model import offsets
+from bayesphase.model.checks import threads
 from bayesphase.model.forecast import log_filtered_states
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.rows import Rows
@@ -89,7 +89,7 @@ def switch_drivers(
     states = fit["paths"].to_dataset()["state"].transpose("chain", "draw", "run", "step").values
     paths = states[:, :, spec.rows.run, spec.rows.step].reshape(-1, len(spec.rows.values))[chosen]
     found: list[Drivers] = []
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         for first in range(0, len(each), _BLOCK):
             block = slice(first, first + _BLOCK)
             filtered = np.exp(log_filtered_states(spec, each[block]))

@@ -1,7 +1,8 @@
 """Build, sample, draw paths, relabel: features in, a DataTree out."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def fit(
         known_states=known_states,
     )
     seeds = np.random.SeedSequence(random_seed).spawn(3)
-    with _one_thread_each():
+    with _one_thread_each:
         modes = starting_points(
             spec.rows,
             spec.n_states,
@@ -255,8 +256,28 @@ def _top(density: Density, parameters: Mapping[str, np.ndarray]) -> dict[str, np
     )
 
 
-def _one_thread_each() -> AbstractContextManager[Any]:
-    """Keep libraries from using several threads: chains and draws already share out the cores."""
-    from threadpoolctl import threadpool_limits
+class _OneThreadEach:
+    """Keep libraries from using several threads: chains and draws already share out the cores.
 
-    return threadpool_limits(1)
+    The limit is the process's: of fits in several threads the first sets it, the last lifts it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_fits, self._limits = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if not self._n_fits:
+                self._limits.enter_context(threadpool_limits(1))
+            self._n_fits += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_fits -= 1
+            if not self._n_fits:
+                self._limits.close()
+
+
+_one_thread_each = _OneThreadEach()

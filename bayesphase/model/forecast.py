@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import xarray as xr
 from scipy.special import log_ndtr, ndtri_exp, stdtr
 
 from bayesphase.model import offsets
+from bayesphase.model.checks import threads
 from bayesphase.model.lanes import Layout
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.series import turns
@@ -80,7 +80,7 @@ def log_tails(
     n_draws = len(next(iter(parameters.values())))
     each = [{name: values[d] for name, values in parameters.items()} for d in range(n_draws)]
     total = np.full((2, *spec.rows.values.shape), -np.inf)
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         for first in range(0, n_draws, _BLOCK):
             block = each[first : first + _BLOCK]
             weights = log_predicted_states(spec, block)

@@ -8,12 +8,11 @@ are climbed from for a few steps only, the best of these to the top (Biernacki, 
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesphase.model.checks import check_count
+from bayesphase.model.checks import check_count, threads
 from bayesphase.model.family import Emission
 from bayesphase.model.numbering import numbered
 from bayesphase.model.observed import Observed
@@ -81,7 +80,7 @@ def starting_points(
         states = numbered(states, rows, transition, n_states)
         climbs.append(_Climb(observed, states, n_states, emission, transition, offset))
         climbs[-1].n_parts = n_parts
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
         promising = (_of_each_number if spare else _promising)(climbs, n_restarts)
         starts = list(pool.map(lambda climb: climb.run(_LONG).start(), promising))

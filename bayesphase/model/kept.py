@@ -8,6 +8,9 @@ that has moved since.
 from pathlib import Path
 from zlib import crc32
 
+from numba.core import config
+from numba.core.caching import _CacheLocator
+
 
 def drop_older_kernels(folder: Path) -> int:
     """Delete the kernels kept for the sources in a folder if any of these has changed.
@@ -15,8 +18,9 @@ def drop_older_kernels(folder: Path) -> int:
     Parameters
     ----------
     folder : Path
-        With Python files; numba keeps their kernels in its ``__pycache__``. Where that can't be
-        written numba keeps them elsewhere, and nothing is done.
+        With Python files; numba keeps their kernels in its ``__pycache__``, or in a folder of its
+        own in ``NUMBA_CACHE_DIR``. Where that can't be written numba keeps them elsewhere, and
+        nothing is done.
 
     Returns
     -------
@@ -25,10 +29,13 @@ def drop_older_kernels(folder: Path) -> int:
     """
     checksum = crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
     cache = folder / "__pycache__"
+    if config.CACHE_DIR:
+        name = _CacheLocator.get_suitable_cache_subpath(str(folder / "any.py"))
+        cache = Path(config.CACHE_DIR, name)
     mark = cache / "kernels.crc"
     try:
         if not mark.exists() or mark.read_text() != str(checksum):
-            cache.mkdir(exist_ok=True)
+            cache.mkdir(parents=True, exist_ok=True)
             for kernel in cache.glob("*.nb[ic]"):
                 kernel.unlink(missing_ok=True)
             mark.write_text(str(checksum))

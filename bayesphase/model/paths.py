@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from bayesphase.model.checks import threads
 from bayesphase.model.decoding import viterbi
 from bayesphase.model.observed import Observed
 from bayesphase.model.offset_integral import log_integral
@@ -111,7 +111,7 @@ def sample_states(
             scale, near = parameters["offset_scale"], parameters["offset"]
             log_likelihood[draw] = log_integral(observed, lines, potentials, scale, rng, near=near)
 
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         list(pool.map(one, range(n_draws)))
     log_likelihood -= np.add.reduceat(observed.unit, rows.layout.starts)
     return states, log_likelihood

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_count
+from bayesphase.model.checks import check_count, threads
 from bayesphase.model.observed import Observed
 from bayesphase.model.offset_integral import log_integral
 from bayesphase.model.paths import at_parameters
@@ -256,7 +255,8 @@ def chosen_draws(fit: xr.DataTree, draws: int | None) -> np.ndarray:
 def flat_posterior(fit: xr.DataTree) -> dict[str, np.ndarray]:
     """Parameters by name (draw, ...), chains one after the other."""
     posterior = fit["posterior"].to_dataset().transpose("chain", "draw", ...)
-    return {str(name): v.values.reshape(-1, *v.shape[2:]) for name, v in posterior.items()}
+    n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    return {str(name): v.values.reshape(n_draws, *v.shape[2:]) for name, v in posterior.items()}
 
 
 def _under_each_draw(
@@ -275,5 +275,5 @@ def _under_each_draw(
         point = {name: values[draw] for name, values in parameters.items()}
         one(draw, *at_parameters(spec, observed, point))
 
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         list(pool.map(each, range(len(next(iter(parameters.values()))))))

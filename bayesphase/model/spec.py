@@ -119,9 +119,13 @@ def recorded(fit: xr.DataTree) -> Spec:
 
     Raises
     ------
-    ValueError
-        If the fit does not say it, or names a family that there is not.
+    TypeError, ValueError
+        If it is no DataTree, does not say it, or names a family that there is not.
     """
+    if not isinstance(fit, xr.DataTree):
+        raise TypeError(
+            f"expected the DataTree that bayesphase.fit returns, got {type(fit).__name__}"
+        )
     missing = [name for name in ("n_states", "emission", "transition") if name not in fit.attrs]
     if missing or "observed_data" not in fit.children:
         raise ValueError(

@@ -8,13 +8,13 @@ exchanged without changing the density.
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from os import cpu_count
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from bayesphase.model import offsets
+from bayesphase.model.checks import threads
 from bayesphase.model.density import direct_density
 from bayesphase.model.spec import Spec
 
@@ -40,7 +40,7 @@ class Target:
     def __init__(self, spec: Spec, feature: np.ndarray, *, cores: int | None = None) -> None:
         self.spec = spec
         self.feature = feature
-        self._cores = cores or cpu_count() or 1
+        self._cores = threads(cores)
         direct = direct_density(spec)
         self.compiled = direct is not None
         if direct is not None:
@@ -82,7 +82,8 @@ class Target:
         chain_draw = drawn.sizes["chain"], drawn.sizes["draw"]
         names = list(self.spec.dims)
         arrays = [drawn[name].transpose("chain", "draw", *self.spec.dims[name]) for name in names]
-        flat = [array.values.reshape(-1, *array.shape[2:]) for array in arrays]
+        n_draws = chain_draw[0] * chain_draw[1]
+        flat = [array.values.reshape(n_draws, *array.shape[2:]) for array in arrays]
         with np.errstate(divide="ignore", invalid="ignore"):
             points = np.stack(
                 [

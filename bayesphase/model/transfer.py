@@ -1,12 +1,11 @@
 """Other runs under the posterior of a fit, which does not learn from them."""
 
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_count, check_seed
+from bayesphase.model.checks import check_count, check_seed, threads
 from bayesphase.model.forecast import log_filtered_states
 from bayesphase.model.known import UNKNOWN, aligned, anchor
 from bayesphase.model.offset_integral import draw_offsets
@@ -96,8 +95,9 @@ def decode(
     if cores is not None:
         check_count("cores", cores, least=1)
     seeds = np.random.SeedSequence(check_seed(random_seed)).spawn(3)
+    fitted = recorded(fit)
     features = on_the_scale_of(fit, features)
-    spec = spec_of(recorded(fit), features, known_states)
+    spec = spec_of(fitted, features, known_states)
     chosen = chosen_draws(fit, draws)
     flat = {
         name: values[chosen.ravel()]
@@ -200,7 +200,7 @@ def offsets_given(
         rng = np.random.default_rng(seeds[draw])
         offset[draw] = draw_offsets(here, lines, potentials, parameters["offset_scale"], rng)
 
-    with ThreadPoolExecutor(cores or cpu_count()) as pool:
+    with ThreadPoolExecutor(threads(cores)) as pool:
         list(pool.map(one, range(n_draws)))
     return offset
 

@@ -1,10 +1,13 @@
 """From features to a posterior, as a user calls it."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import numpy as np
 import pytest
 import xarray as xr
+from threadpoolctl import threadpool_info
 
 import bayesphase as bp
 from bayesphase.model import paths
@@ -13,6 +16,9 @@ from bayesphase.model.rows import rows_of
 from bayesphase.model.sampling import sample_direct
 from bayesphase.model.spec import recorded, specify
 from bayesphase.model.transitions import Sticky
+
+# the package has a function of this name
+fit_module = import_module("bayesphase.model.fit")
 
 QUICK = {"draws": 300, "tune": 300, "progressbar": False}
 
@@ -125,6 +131,25 @@ def test_where_chains_start_does_not_hang_on_which_thread_asks_first(
         return result["posterior"].to_dataset()
 
     assert draws([0.0, 0.1, 0.2, 0.3]).equals(draws([0.3, 0.2, 0.1, 0.0]))
+
+
+def test_fits_in_several_threads_leave_libraries_the_threads_they_had():
+    def n_threads():
+        return [library["num_threads"] for library in threadpool_info()]
+
+    before = n_threads()
+    with ThreadPoolExecutor(2) as pool, fit_module._one_thread_each:
+        with fit_module._one_thread_each:
+            assert set(n_threads()) == {1}
+        assert set(n_threads()) == {1}  # the first is not done yet
+
+        def one() -> None:
+            with fit_module._one_thread_each:
+                pass
+
+        pool.submit(one).result()
+        assert set(n_threads()) == {1}
+    assert n_threads() == before
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])

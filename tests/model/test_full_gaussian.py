@@ -253,6 +253,24 @@ def fitted():
     return fit, features, path
 
 
+@pytest.mark.filterwarnings("ignore:Do not trust this evidence")
+def test_one_feature_has_no_correlations_and_is_the_diagonal_model():
+    x = bp.simulate(n_states=2, n_runs=2, n_steps=40, n_features=1, random_seed=1)["features"]
+    options = {"draws": 200, "random_seed": 1, "progressbar": False}
+    full, diagonal = (
+        bp.fit(x, 2, emission=emission, **options) for emission in ("full_gaussian", "gaussian")
+    )
+    assert bp.diagnose(full).attrs["verdict"]
+    ours, theirs = (
+        float(bp.log_evidence(f, random_seed=1)["log_evidence"]) for f in (full, diagonal)
+    )
+    assert ours == pytest.approx(theirs, abs=0.1)
+    path = bp.decode(full, x, random_seed=1)["paths"]["most_likely"]
+    xr.testing.assert_equal(path, bp.decode(diagonal, x, random_seed=1)["paths"]["most_likely"])
+    ahead = bp.forecast(full, x.assign_coords(run=["a", "b"]), draws=50, random_seed=1)
+    assert np.isfinite(ahead["features"]).all()
+
+
 def test_a_fit_recovers_correlations_and_path(fitted):
     fit, _, path = fitted
     posterior = fit["posterior"]["correlation"]

@@ -9,6 +9,11 @@ import pytest
 from bayesphase.model.kept import drop_older_kernels
 
 
+@pytest.fixture(autouse=True)
+def _beside_the_sources(monkeypatch):
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+
+
 @pytest.fixture
 def package(tmp_path):
     (tmp_path / "inner.py").write_text("inner")
@@ -33,6 +38,24 @@ def test_kernels_go_when_any_source_has_changed(package):
     (package / "inner.py").write_text("another")
     assert drop_older_kernels(package) != first
     assert kept(package) == ["outer.cpython-311.pyc"]
+
+
+def test_kernels_may_be_kept_elsewhere(package, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("kernels")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(elsewhere))
+    drop_older_kernels(package)
+    (own,) = elsewhere.iterdir()
+    others = elsewhere / "others" / "f.nbi"
+    others.parent.mkdir()
+    for path in (own / "f.nbi", others):
+        path.write_text("made of these sources")
+    drop_older_kernels(package)
+    assert (own / "f.nbi").exists()
+    (package / "inner.py").write_text("another")
+    drop_older_kernels(package)
+    assert not (own / "f.nbi").exists()
+    assert others.exists()
+    assert len(kept(package)) == 3
 
 
 def test_there_may_be_no_cache_yet(tmp_path):
