@@ -30,8 +30,8 @@ class Criterion(NamedTuple):
 
 def read_criterion(converged: str) -> Criterion:
     """Read what convergence is; raises ValueError unless it is metric, < or >, number."""
-    found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S+)\s*", converged)
     try:
+        found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S+)\s*", converged)
         return Criterion(found[1], found[2] == ">", float(found[3]))  # type: ignore[index]
     except (TypeError, ValueError):
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.analysis._paths import check_ci_prob, sampled_paths
+from bayesphase.analysis._paths import check_ci_prob, checkpoint_quantiles, sampled_paths
 from bayesphase.analysis.statistics import STATISTICS, Function, Statistic
 
 # a probability of at most that much, in either tail, is worth a sentence
@@ -183,7 +183,8 @@ def _table(
         ),
     }
     for name, values in (("observed", observed), ("replicated", replicated)):
-        for end, quantile in _quantiles(values, ci_prob).items():
+        ends = checkpoint_quantiles(values.T, ci_prob=ci_prob)
+        for end, quantile in zip(("median", "lower", "upper"), ends, strict=True):
             label = f"{end} of the statistic {long_names[name]}"
             variables[f"{name}_{end}"] = ("check", quantile, {"long_name": label})
     variables["p_value"] = (
@@ -198,17 +199,6 @@ def _table(
         {"long_name": "draws with both statistics", "units": "draws"},
     )
     return xr.Dataset(variables, coords=coords)
-
-
-def _quantiles(values: np.ndarray, ci_prob: float) -> dict[str, np.ndarray]:
-    """Median and interval of values (check, sample)."""
-    tail = (1 - ci_prob) / 2
-    out = np.full((3, len(values)), np.nan)
-    for i, row in enumerate(values):
-        known = row[~np.isnan(row)]
-        if known.size:  # none between an infinite value and another
-            out[:, i] = np.quantile(known, [0.5, tail, 1 - tail], method="inverted_cdf")
-    return dict(zip(("median", "lower", "upper"), out, strict=True))
 
 
 def _mean_and_error(larger: np.ndarray, n_chains: int) -> tuple[float, float]:

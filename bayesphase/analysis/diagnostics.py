@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase.analysis._lagged import lagged_correlation
 from bayesphase.analysis._paths import each_run, sampled_paths
 
 # Vehtari et al. 2021, doi:10.1214/20-BA1221, section 4, advise 1.01. At the smallest effective
@@ -77,6 +78,8 @@ def diagnose(fit: xr.DataTree) -> xr.Dataset:
         )
     invariant = invariant_quantities(fit, state)
     posterior = fit["posterior"].to_dataset()
+    # of a single feature there are no pairs
+    posterior = posterior.drop_vars([name for name, v in posterior.items() if not v.size])
     table = xr.concat(
         [
             convergence(invariant).assign_coords(
@@ -186,13 +189,10 @@ def _residual_autocorrelation(fit: xr.DataTree) -> float:
     if "residuals" not in fit.children:
         return np.nan
     residuals = fit["residuals"].to_dataset()["standardized"].transpose("run", "step", "feature")
-    products, squares = np.zeros((2, residuals.sizes["feature"]))
-    for values in residuals.values:
-        seen = values[~np.isnan(values).all(axis=1)]
-        products += np.nansum(seen[1:] * seen[:-1], axis=0)
-        squares += np.nansum(seen**2, axis=0)
-    varies = squares > 0
-    return float(np.median(products[varies] / squares[varies])) if varies.any() else np.nan
+    state = fit["paths"]["most_likely"].transpose("run", "step")
+    correlation, _ = lagged_correlation(residuals.values, state=state.values)
+    known = correlation[~np.isnan(correlation)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _verdict(

@@ -25,8 +25,8 @@ PRECISE = 0.3
 LEAST_DRAWS = 100
 # estimates from parts of the draws are this many standard errors apart, and nats: not by chance
 FAR, FAR_NATS = 4.0, 0.1
-# share of density that two regions may have in common and be counted as two
-MOST_OVERLAP = 0.01
+# share of draws that diverged from which a part of the posterior may be missing
+MOST_DIVERGED = 0.005
 
 
 def log_evidence(
@@ -184,6 +184,8 @@ def bayes_rule(log_joint: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, n
 
 def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
     """Problems with the numbers, and what else is to be said of them."""
+    from bayesphase.model.evidence import MOST_OVERLAP
+
     problems, said = [], []
     value, mcse = float(table["log_evidence"]), float(table["mcse"])
     if not np.isfinite(value) or not mcse <= PRECISE:
@@ -218,6 +220,13 @@ def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
 def _about_draws(fit: xr.DataTree) -> tuple[list[str], list[str]]:
     """Problems with the chains that no estimate from them shows, and what else is to be said."""
     problems, said = [], []
+    if "sample_stats" in fit.children:
+        diverged = fit["sample_stats"]["diverging"]
+        if float(diverged.mean()) > MOST_DIVERGED:
+            problems.append(
+                f"{int(diverged.sum())} of {diverged.size} draws diverged: the chains may have "
+                f"kept out of a part of the posterior."
+            )
     if fit["posterior"].sizes["chain"] < 2:
         said.append("There is one chain only, so nothing tells whether it has converged.")
     else:

@@ -150,7 +150,7 @@ def scaled_like(raw: xr.DataArray, *, like: xr.DataArray) -> xr.DataArray:
     if "feature_scale" not in like.coords:
         return raw
     location, scale = raw.mean(("run", "step")), raw.std(("run", "step"))
-    scale = scale.where(scale > 0.0, 1.0)
+    scale = scale.where(scale > 1e-14 * abs(location), 1.0)
     scaled = ((raw - location) / scale).transpose("run", "step", "feature")
     return scaled.assign_coords(feature_location=location, feature_scale=scale)
 

@@ -168,14 +168,14 @@ _MORE = (
     ),
     Metric(
         "alpha_weighted",
-        lambda m: alpha(m) * _log10(m.spectral_norm**2),
+        lambda m: alpha(m) * 2.0 * _log10(m.spectral_norm),
         long_name="tail exponent times log spectral norm",
         formula="power_law_alpha log10 s_1^2",
         source=_MARTIN,
     ),
     Metric(
         "log_norm",
-        lambda m: _log10(m.l2_norm**2),
+        lambda m: 2.0 * _log10(m.l2_norm),
         long_name="log10 of the squared Frobenius norm",
         formula="log10 ||W||_F^2",
         source=_MARTIN,
@@ -183,7 +183,7 @@ _MORE = (
     ),
     Metric(
         "log_spectral_norm",
-        lambda m: _log10(m.spectral_norm**2),
+        lambda m: 2.0 * _log10(m.spectral_norm),
         long_name="log10 of the squared spectral norm",
         formula="log10 s_1^2",
         source=_MARTIN,

@@ -1,5 +1,7 @@
 """The posterior of the number of states: Bayes' rule, its errors, what is said, what is found."""
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -222,6 +224,19 @@ def test_an_evidence_from_chains_that_disagree(one_fit):
     apart["sample_stats"] = xr.DataTree(stats.assign(lp=stats["lp"] + 50.0 * stats["chain"]))
     with pytest.warns(UserWarning, match="The chains disagree about the log posterior density"):
         log_evidence(apart, random_seed=1)
+
+
+def test_an_evidence_from_draws_that_diverged(one_fit):
+    stats = one_fit["sample_stats"].to_dataset().copy(deep=True)
+    for n, doubted in ((1, False), (20, True)):
+        stats["diverging"].values.ravel()[:n] = True
+        diverged = one_fit.copy()
+        diverged["sample_stats"] = xr.DataTree(stats)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            table = log_evidence(diverged, random_seed=1)
+        assert table.attrs["believable"] is not doubted
+        assert ("20 of 1200 draws diverged" in table.attrs["verdict"]) is doubted
 
 
 def test_other_modes_are_mentioned(one_fit):
