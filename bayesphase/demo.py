@@ -29,7 +29,7 @@ def demo(
     data : path
         A metrics file.
     output : path
-        Folder for figures, fits and tables; made if it is not there.
+        Folder for figures, fits and the report; made if it is not there.
     n_states : iterable of int
     random_seed : int
 

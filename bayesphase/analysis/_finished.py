@@ -31,7 +31,7 @@ class Criterion(NamedTuple):
 def read_criterion(converged: str) -> Criterion:
     """Read what convergence is; raises ValueError unless it is metric, < or >, number."""
     try:
-        found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S+)\s*", converged)
+        found = re.fullmatch(r"\s*(\w+)\s*([<>])\s*(\S*\d\S*)\s*", converged)  # not nan or inf
         return Criterion(found[1], found[2] == ">", float(found[3]))  # type: ignore[index]
     except (TypeError, ValueError):
         raise ValueError(

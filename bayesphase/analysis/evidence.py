@@ -125,14 +125,15 @@ def log_evidence(
     if method == "bridge":
         more_problems, more = _about_draws(fit)
         problems, said = problems + more_problems, said + more
-    sentences = [*problems, *said]
+    sentences, n_states = [*problems, *said], int(fit.attrs["n_states"])
     if problems:
-        sentences.insert(0, "Do not trust this evidence yet.")
+        states = f"{n_states} state{'s' if n_states > 1 else ''}"
+        sentences.insert(0, f"Do not trust this evidence of {states} yet.")
     table.attrs = {
         "verdict": " ".join(sentences),
         "believable": not problems,
         "method": method,
-        "n_states": int(fit.attrs["n_states"]),
+        "n_states": n_states,
     }
     if problems:
         warnings.warn(table.attrs["verdict"], stacklevel=2)
@@ -188,7 +189,9 @@ def _about_estimate(table: xr.Dataset) -> tuple[list[str], list[str]]:
 
     problems, said = [], []
     value, mcse = float(table["log_evidence"]), float(table["mcse"])
-    if not np.isfinite(value) or not mcse <= PRECISE:
+    if not np.isfinite(value) or not np.isfinite(mcse):
+        problems.append("It could not be estimated: it or its standard error is not finite.")
+    elif mcse > PRECISE:
         problems.append(
             f"Its standard error is {mcse:.2g} nats, and {PRECISE} is the most that tells numbers "
             f"of states apart: draw more."

@@ -189,7 +189,9 @@ def _most_frequent(edges: np.ndarray) -> int:
 def _verdict(table: xr.Dataset) -> str:
     forked = float(table["forked"])
     n_ways = len(np.unique(table["trajectory"].values))
-    if forked < _SURE:
+    if table.sizes["run"] == 1:
+        said = ["There is one run only."]
+    elif forked < _SURE:
         said = [f"Runs go the same way (they part ways with a probability of {forked:.2f})."]
     else:
         said = [f"Runs part ways (probability {forked:.2f}), in {n_ways} groups."]

@@ -131,9 +131,13 @@ def _prepare(
     settings = {**settings, "priors": spec.priors}
     features = features.assign_attrs(step_unit=spec.rows.step_unit)
     n_runs = features.sizes["run"]
+    if n_runs < 2:
+        raise ValueError(
+            f"runs are left out one fold at a time, and there is only {features['run'].values}"
+        )
     if folds is None:
         folds = min(n_runs, _MOST_FOLDS)
-    if n_runs < 2 or check_count("folds", folds, least=2) > n_runs:
+    if check_count("folds", folds, least=2) > n_runs:
         raise ValueError(
             f"folds must lie between 2 and the number of runs, got {folds} with {n_runs} run(s)"
         )

@@ -66,7 +66,8 @@ def fit(
         and its own coordinates are needed.
     chains : int
     cores : int, optional
-        How many chains run at the same time.
+        How many chains run at the same time, and threads of the search and of paths; by default
+        all that this process may use.
     target_accept : float
         Acceptance probability that the step size is tuned for: raise it where draws diverge.
     sampler : {"nutpie", "pymc"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xarray as xr
 
-from bayesphase.model.checks import check_count
+from bayesphase.model.checks import check_count, threads
 from bayesphase.model.fit import fit
 from bayesphase.model.spec import specify
 
@@ -119,8 +119,7 @@ def fit_range(
     >>> with Client() as client:  # doctest: +SKIP
     ...     fits = bp.fit_range(data["features"], range(1, 9), client=client)
     """
-    if cores is not None:
-        check_count("cores", cores, least=1)
+    available = threads(cores)
     jobs = _jobs(features, n_states, variants or {"": {}}, settings)
     features = features.compute()  # lazy ones may hang on a file that workers can't open
     if client is not None:
@@ -129,7 +128,6 @@ def fit_range(
         if not hasattr(client, "get_executor"):
             raise TypeError(f"client must be a distributed.Client, got {client!r}")
         return _fits(jobs, _on_cluster(client, features, jobs, cores, progressbar))
-    available = cores or _n_cores()
     if workers is None:
         workers = max(available // max(job.chains for job in jobs.values()), 1)
     workers = min(check_count("workers", workers, least=1), len(jobs))
@@ -170,6 +168,8 @@ def _jobs(
             check_count("chains", own["chains"], least=1)
         del own["cores"], own["progressbar"]
         key = f"{variant} {k}" if variant else str(k)
+        if key in jobs:
+            raise ValueError(f"n_states holds {k} more than once")
         jobs[key] = _Job(partial(fit, n_states=k, **own), title)
     if not jobs:
         raise ValueError("n_states is empty: there is nothing to fit")
@@ -292,10 +292,3 @@ def _naming(title: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"This was the fit with {title}.")
         raise
-
-
-def _n_cores() -> int:
-    """Count the cores that this process may use, as containers and batch systems limit them."""
-    from joblib.externals.loky import cpu_count
-
-    return cpu_count()

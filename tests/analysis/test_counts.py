@@ -212,7 +212,7 @@ def test_an_evidence_that_can_be_believed(one_fit):
 def test_an_evidence_from_too_few_draws(one_fit):
     few = one_fit.copy()
     few["posterior"] = xr.DataTree(one_fit["posterior"].to_dataset().isel(draw=slice(22)))
-    with pytest.warns(UserWarning, match="Do not trust this evidence yet"):
+    with pytest.warns(UserWarning, match="Do not trust this evidence of 2 states yet"):
         table = log_evidence(few, random_seed=1)
     assert table.attrs["believable"] is False
     assert "independent ones, and 100 are needed" in table.attrs["verdict"]

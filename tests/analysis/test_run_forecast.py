@@ -297,7 +297,7 @@ def test_what_convergence_is():
     assert read_criterion(" a > 0.9 ").reached(np.array([0.9, 0.91, np.nan])).tolist() == [
         False, True, False,
     ]  # fmt: skip
-    for wrong in ("eval_loss", "a >= 3", "a > much", ""):
+    for wrong in ("eval_loss", "a >= 3", "a > much", "a > nan", "", 0.9):
         with pytest.raises(ValueError, match="converged must be a metric, > or <, and a number"):
             read_criterion(wrong)
 

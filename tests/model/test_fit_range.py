@@ -15,6 +15,7 @@ import pytest
 
 import bayesphase as bp
 from bayesphase.model import fit_range as module
+from bayesphase.model.checks import threads
 from bayesphase.model.emissions import Gaussian
 
 QUICK = {"draws": 50, "tune": 50, "n_restarts": 2, "progressbar": False}
@@ -197,7 +198,7 @@ def begun(monkeypatch):
         return "fit"
 
     monkeypatch.setattr(module, "fit", record)
-    monkeypatch.setattr(module, "_n_cores", lambda: 10)
+    monkeypatch.setattr(module, "threads", lambda cores: 10 if cores is None else threads(cores))
     monkeypatch.setattr(
         "joblib.externals.loky.get_reusable_executor",
         lambda workers, timeout: ThreadPoolExecutor(1, thread_name_prefix=str(workers)),
@@ -275,6 +276,7 @@ def test_a_worker_of_a_cluster_does_one_fit_at_a_time_with_its_threads(sampler, 
     [
         ({"n_states": 3}, TypeError, r"n_states must be numbers of states such as .* got 3"),
         ({"n_states": []}, ValueError, "n_states is empty"),
+        ({"n_states": [2, 2]}, ValueError, "n_states holds 2 more than once"),
         ({"n_states": [2, 0]}, ValueError, "got 0\nThis was the fit with n_states=0"),
         ({"n_states": ["2"]}, TypeError, "n_states must be an integer, got '2'"),
         ({"draw": 10}, TypeError, "unexpected keyword argument 'draw'"),
