@@ -80,7 +80,8 @@ def test_it_is_what_fits_to_the_past_say(features, fitted):
         ("run-1", 3)
     }
     model = {"emission": "random_walk", "transition": "sticky"}
-    priors = specify(features, 1, priors=None, **model).priors
+    spec = specify(features, 1, priors=None, **model)
+    priors, features = spec.priors, features.assign_attrs(step_unit=spec.rows.step_unit)
     seeds = np.random.SeedSequence(7).generate_state(2)
     for seed, (origin, runs) in zip(seeds, {3: [0, 2], 41: [0, 1, 2]}.items(), strict=True):
         past = features.isel(run=runs).where(features["step"] <= origin)
