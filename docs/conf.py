@@ -29,7 +29,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "bayesphase"
 html_show_sourcelink = False
 html_theme_options = {"show_toc_level": 2, "footer_start": [], "footer_end": []}
-html_sidebars = {page: [] for page in ("figures", "coming_from", "statistics", "architecture")}
+PAGES = ("choosing", "figures", "coming_from", "statistics", "glossary", "architecture")
+html_sidebars = {page: [] for page in PAGES}
 html_math_renderer = "mathml"
 # names in single backticks are code, as in the docstrings of NumPy
 default_role = "code"

@@ -80,8 +80,9 @@ def train(seed: int, steps: int = 1500) -> None:
 for seed in range(3):
     train(seed)
 recorded = bp.combine_runs([bp.open_metrics(folder / f"seed{seed}.nc") for seed in range(3)])
-for text in bp.inspect(recorded)["findings"]["text"].values:
-    print(text)
+findings = bp.inspect(recorded)["findings"]
+for where, text in zip(findings["where"].values, findings["text"].values, strict=True):
+    print(f"{where} {text}".strip())
 
 # %% [markdown]
 # Had there been no recorder, the folder of checkpoints would do. `collect` finds runs and steps by

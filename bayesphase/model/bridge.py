@@ -2,8 +2,8 @@
 
 Meng & Wong 1996 (Statistica Sinica 6, 831); Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
 The proposal is averaged over renumberings of the states, which makes the answer the same whatever
-names the draws have (Frühwirth-Schnatter 2004, doi:10.1111/j.1368-423X.2004.00125.x, and 2019,
-doi:10.1201/9780429055911-7).
+names the draws have (Frühwirth-Schnatter 2004, doi:10.1111/j.1368-423X.2004.00125.x; Celeux,
+Frühwirth-Schnatter & Robert 2019, doi:10.1201/9780429055911-7).
 """
 
 from collections.abc import Iterable

@@ -4,7 +4,7 @@ A generator has the rates beside its diagonal and rows that sum to 0. Shifted by
 leaving it has no negative entry, and neither has any term of its exponential's series nor of the
 squarings that follow: nothing cancels, so that every probability, however small, has nearly all of
 its digits (uniformisation with scaling and squaring; Moler & Van Loan 2003,
-doi:10.1137/S00361445024180; Xue & Ye 2013, doi:10.1137/120867913).
+doi:10.1137/S00361445024180; Xue & Ye 2013, doi:10.1090/S0025-5718-2013-02677-4).
 """
 
 from typing import Any

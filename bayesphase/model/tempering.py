@@ -2,7 +2,7 @@
 
 Del Moral, Doucet & Jasra 2006 (doi:10.1111/j.1467-9868.2006.00553.x), along prior times likelihood
 to a power that rises from 0 to 1; moves are Hamiltonian, with steps that adapt to the particles'
-acceptance (Buchholz, Chopin & Jacob 2021, doi:10.1214/20-BA1244). Particles come from the prior and
+acceptance (Buchholz, Chopin & Jacob 2021, doi:10.1214/20-BA1222). Particles come from the prior and
 so reach all modes and all names of states by themselves.
 """
 
