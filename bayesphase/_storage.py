@@ -164,7 +164,13 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     ValueError
         If the suffix is another one, or the contents can't be read: a file cut short, say.
     """
-    engine = engine_for(path)
+    engine = _ENGINES.get(Path(path).suffix)
+    if engine is None:
+        raise ValueError(
+            f"{os.fspath(path)!r} has the suffix {Path(path).suffix!r}, expected the path of what "
+            "bayesphase wrote: a file that ends in '.nc' (netCDF), or a folder that ends in "
+            "'.zarr' (Zarr)"
+        )
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def combine_runs(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         If there is nothing to combine, a run occurs twice, the metrics were computed by different
         definitions, or a parameter has another layer, kind or shape in another run.
     """
-    if isinstance(datasets, xr.Dataset | str | os.PathLike):
+    if isinstance(datasets, xr.Dataset | str | os.PathLike) or not isinstance(datasets, Iterable):
         raise TypeError(
             f"datasets is a {type(datasets).__name__}, expected several: give a list of Datasets, "
             "one for each run or group of runs"

@@ -276,9 +276,16 @@ def open_metrics(path: str | os.PathLike[str]) -> xr.Dataset:
     ------
     FileNotFoundError
         If there is nothing at `path`.
+    TypeError
+        If `path` is no path, but a list of them, say.
     ValueError
         If the suffix is another one, the file can't be read, or it holds no metrics.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path is a {type(path).__name__}, expected one path; several files are opened by "
+            "bp.combine_runs([bp.open_metrics(p) for p in paths])"
+        )
     tree = _storage.load(path)
     try:
         if tree.children:

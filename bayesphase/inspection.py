@@ -10,9 +10,8 @@ import xarray as xr
 
 from bayesphase import _storage
 from bayesphase.dataset import check_structure, require_dataset
+from bayesphase.findings import findings
 
-_SHORT = 0.5  # a run with under half of the checkpoints of the median run is short
-_GAP = 3.0  # times as far as the steps before and after it lie apart
 _ALIKE = 1e-6  # 1 - |correlation| of metrics that tell the same
 
 
@@ -42,8 +41,8 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
           is NaN at all checkpoints of a run, such as a matrix of another network, does not count.
         - ``parameters`` (parameter): ``layer``, ``kind`` and ``shape``, where they are known.
         - ``findings`` (finding): ``kind``, ``where``, ``text`` and ``suggestion``, in plain words;
-          ``kind`` is "infinite", "missing", "empty", "constant", "same", "absent", "few",
-          "short", "gap" or "fine".
+          ``kind`` is "unread", "repeated", "infinite", "missing", "empty", "constant", "same",
+          "percent", "absent", "few", "short", "gap" or "fine".
 
         The attributes are those of the Dataset.
 
@@ -77,7 +76,7 @@ def inspect(data: xr.Dataset | str | os.PathLike[str]) -> xr.DataTree:
         "runs": runs,
         "metrics": metrics,
         "values": values,
-        "findings": _findings(ds, present, metrics, values, runs),
+        "findings": findings(ds, present, metrics, values, runs),
     }
     if "parameter" in ds.coords:
         names = [n for n, c in ds.coords.items() if c.dims == ("parameter",) and n != "parameter"]
@@ -180,110 +179,3 @@ def _tell_the_same(x: np.ndarray, y: np.ndarray) -> bool:
     a, b = a - a.mean(), b - b.mean()
     norms = np.sqrt((a**2).sum() * (b**2).sum())
     return bool(norms > 0.0 and abs((a * b).sum()) / norms > 1.0 - _ALIKE)
-
-
-_Finding = tuple[str, str, str, str]  # kind, where, text, suggestion
-
-
-def _findings(
-    ds: xr.Dataset,
-    present: np.ndarray,
-    metrics: xr.Dataset,
-    values: xr.Dataset,
-    runs: xr.Dataset,
-) -> xr.Dataset:
-    found = [*_bad_values(values), *_useless_metrics(metrics), *_not_everywhere(values)]
-    for row, run in zip(present, runs["run"].values.tolist(), strict=True):
-        found += _uneven(run, ds["step"].values[row], float(runs["checkpoints"].median()))
-    if not found:
-        found.append(
-            ("fine", "", "nothing is wrong with it", "go on: x = bp.features(ds); bp.fit(x, 3)")
-        )
-    columns = zip(("kind", "where", "text", "suggestion"), zip(*found, strict=True), strict=True)
-    return xr.Dataset({name: ("finding", np.array(column)) for name, column in columns})
-
-
-def _bad_values(values: xr.Dataset) -> list[_Finding]:
-    found = []
-    for kind, suggestion in (
-        ("infinite", "turn them into missing values: ds = ds.where(np.isfinite(ds))"),
-        ("missing", "models take them as missing; where a weight was not finite, the run may have "
-         "diverged: look at ds['nonfinite_count']"),
-    ):  # fmt: skip
-        for run in values["run"].values:
-            counts = values[kind].sel(run=run)
-            worst = [str(m) for m in counts["metric"].values[counts.values > 0]]
-            if worst:
-                n = int(counts.sum())
-                listed = ", ".join(f"{m} ({int(counts.sel(metric=m))})" for m in worst[:5])
-                more = f" and {len(worst) - 5} more metrics" if len(worst) > 5 else ""
-                text = f"{n} value{'s are' if n > 1 else ' is'} {kind}: {listed}{more}"
-                found.append((kind, f"run {run}", text, suggestion))
-    return found
-
-
-def _useless_metrics(metrics: xr.Dataset) -> list[_Finding]:
-    found = []
-    for name in metrics["metric"].values.tolist():
-        of = metrics.sel(metric=name)
-        drop = f"ds = ds.drop_vars({name!r})"
-        if not int(of["values"]):
-            found.append(("empty", name, "has no finite value at all", drop))
-        elif bool(of["constant"]) and name != "nonfinite_count":
-            text = f"is {float(of['least']):g} throughout: no phase can be told by it"
-            found.append(("constant", name, text, drop))
-        elif same := str(of["same_as"].item()):
-            text = f"is a multiple of {same} but for a constant: together they count it twice"
-            found.append(("same", name, text, f"leave one out: {drop}"))
-    return found
-
-
-def _not_everywhere(values: xr.Dataset) -> list[_Finding]:
-    found = []
-    for name in values["metric"].values.tolist():
-        recorded = values["recorded"].sel(metric=name).values
-        without = values["run"].values[~recorded].tolist()
-        if without and recorded.any():
-            listed = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-            text = f"is not recorded in {len(without)} of {recorded.size} runs: {listed}"
-            suggestion = (
-                "name metrics that all runs have, bp.features(ds, metrics=[...]), or select"
-            )
-            found.append(("absent", name, text, f"{suggestion} runs with ds.sel(run=[...])"))
-    return found
-
-
-def _uneven(run: str, steps: np.ndarray, typical: float) -> list[_Finding]:
-    """Say whether a run with checkpoints at these steps is short, or has a gap."""
-    found = []
-    where, drop = f"run {run}", f"ds = ds.drop_sel(run={run!r})"
-    if steps.size < 2:
-        text = f"has {steps.size} checkpoint{'' if steps.size == 1 else 's'}: a model needs two"
-        found.append(("few", where, text, f"record more often, or leave it out: {drop}"))
-    elif steps.size < _SHORT * typical:
-        text = (
-            f"has {steps.size} checkpoints where the median run has {typical:g}: it ends at step "
-            f"{steps[-1]}"
-        )
-        suggestion = "models take runs of any length; if it was cut short, continue it, or leave "
-        found.append(("short", where, text, f"{suggestion}it out: {drop}"))
-    if (gap := _gap(steps)) is not None:
-        text = f"has no checkpoint between steps {gap[0]} and {gap[1]}"
-        suggestion = (
-            "collect what is missing there, or let transitions depend on the distance: "
-            "bp.fit(x, 3, transition='continuous_time')"
-        )
-        found.append(("gap", where, text, suggestion))
-    return found
-
-
-def _gap(steps: np.ndarray) -> tuple[int, int] | None:
-    """Find the gap that stands out most against those on both of its sides."""
-    gaps = np.diff(steps)
-    if gaps.size < 3:
-        return None
-    beside = np.maximum(np.r_[0, gaps[:-1]], np.r_[gaps[1:], 0])
-    worst = int((gaps / beside).argmax())
-    if gaps[worst] <= _GAP * beside[worst]:
-        return None
-    return int(steps[worst]), int(steps[worst + 1])

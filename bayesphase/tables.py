@@ -11,6 +11,8 @@ import xarray as xr
 if TYPE_CHECKING:
     from rich.console import Console
 
+_WIDE = 120  # columns of a terminal that has room for what a metric is
+
 
 def show_inspection(
     console: Console, found: xr.DataTree, *, name: str, parameters: bool = False
@@ -47,30 +49,21 @@ def show_inspection(
         ),
         zip(runs["run"].values, *(v.values for v in runs.data_vars.values()), strict=True),
     )
-    missing, infinite = (values[kind].sum("run").values for kind in ("missing", "infinite"))
-    _table(
-        console,
-        (
-            "metric",
-            "what",
-            "units",
-            "of each",
-            "least",
-            "greatest",
-            "values",
-            "missing",
-            "infinite",
-        ),
-        zip(
-            metrics["metric"].values,
-            *(metrics[column].values for column in ("long_name", "units")),
-            [dims.removeprefix("run, step").strip(", ") for dims in metrics["dims"].values],
-            *(metrics[column].values for column in ("least", "greatest", "values")),
-            missing,
-            infinite,
-            strict=True,
-        ),
-    )
+    what = [
+        "" if long_name == name else long_name  # a log knows no more than names
+        for long_name, name in zip(
+            metrics["long_name"].values, metrics["metric"].values, strict=True
+        )
+    ]
+    columns = {
+        "metric": metrics["metric"].values,
+        **({"what": what} if console.width >= _WIDE and any(what) else {}),
+        "units": metrics["units"].values,
+        "of each": [dims.removeprefix("run, step").strip(", ") for dims in metrics["dims"].values],
+        **{name: metrics[name].values for name in ("least", "greatest", "values")},
+        **{kind: values[kind].sum("run").values for kind in ("missing", "infinite")},
+    }
+    _table(console, columns, zip(*columns.values(), strict=True))
     if parameters and matrices is not None:
         about = matrices.data_vars
         _table(
@@ -78,9 +71,10 @@ def show_inspection(
             ("matrix", *map(str, about)),
             zip(matrices["parameter"].values, *(v.values for v in about.values()), strict=True),
         )
+    console.print()
     for attribute, value in found.attrs.items():
-        if len(text := str(value)) <= 200:  # the selection of parameters has a table of its own
-            _say(console, f"{attribute}: {text}")
+        text = str(value)
+        _say(console, f"{attribute}: {text if len(text) <= 200 else f'{text[:197]}...'}")
     findings = found["findings"].to_dataset()
     console.print()
     for finding in range(findings.sizes["finding"]):
@@ -101,19 +95,22 @@ def _table(console: Console, headings: Iterable[str], rows: Iterable[Iterable[An
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    narrow = console.width < _WIDE
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), show_edge=False)
     cells = [list(column) for column in zip(*rows, strict=True)]
-    for i, (heading, column) in enumerate(zip(headings, cells, strict=False)):
+    for heading, column in zip(headings, cells, strict=False):
         numbers = all(_is_number(cell) for cell in column)
         justify: Literal["left", "right"] = "right" if numbers else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=numbers or i == 0)
+        over = heading.replace(" ", "\n") if narrow else heading
+        table.add_column(over, justify=justify, overflow="fold", no_wrap=numbers)
     for row in zip(*cells, strict=True):
         table.add_row(*(Text(_text(cell)) for cell in row))
+    console.print()
     console.print(table)
 
 
 def _is_number(cell: Any) -> bool:
-    return getattr(getattr(cell, "dtype", None), "kind", "") in "fiu"
+    return getattr(getattr(cell, "dtype", None), "kind", " ") in "fiu"
 
 
 def _text(cell: Any) -> str:
@@ -122,4 +119,5 @@ def _text(cell: Any) -> str:
     if np.isnan(cell):
         return ""
     whole = float(cell).is_integer() and abs(cell) < 1e15  # steps, which may lack some
-    return f"{cell:.0f}" if whole else f"{cell:.4g}"
+    text = f"{cell:.0f}" if whole else f"{cell:.4g}"
+    return text if whole or len(text) < 10 else f"{cell:.3g}"

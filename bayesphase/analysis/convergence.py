@@ -1,5 +1,6 @@
 """When a run converged, or how far it was seen without doing so."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -39,6 +40,11 @@ def convergence(
         NaN for a run that never has the metric. The attributes hold ``metric``, ``threshold`` and
         ``below`` (0 or 1).
 
+    Warns
+    -----
+    UserWarning
+        If every run is past the threshold at its first checkpoint: `below` may be the wrong way.
+
     Raises
     ------
     TypeError, ValueError
@@ -71,6 +77,14 @@ def convergence(
     steps = values["step"].values.astype(float)
     first = np.where(past, steps, np.inf).min(axis=1, initial=np.inf)
     last = np.where(known, steps, -np.inf).max(axis=1, initial=-np.inf)
+    begun = np.where(known, steps, np.inf).min(axis=1, initial=np.inf)
+    seen = known.any(axis=1)
+    if seen.any() and (first == begun)[seen].all():
+        warnings.warn(
+            f"{metric} is {'below' if below else 'above'} {threshold:g} at the first checkpoint of "
+            f"every run: did you mean below={not below}?",
+            stacklevel=2,
+        )
     columns = {
         "step": (
             "run",

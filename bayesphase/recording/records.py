@@ -62,8 +62,9 @@ class Records:
                     break
                 if number == 0 and record.get("settings") != settings:
                     raise ValueError(
-                        f"{path} was recorded with other settings, {record.get('settings')}, now "
-                        f"they are {settings}: write to another file, or delete that one"
+                        f"{path} was recorded with other settings: "
+                        f"{_changed(record.get('settings') or {}, settings)}. Write to another "
+                        "file, or delete that one to measure all again"
                     )
                 whole += len(line)
                 if "digest" in record:
@@ -102,3 +103,25 @@ class Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterate over the records in the order of run and step."""
         return (self._by_place[place] for place in sorted(self._by_place))
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say which settings differ: their values, but of metrics the names."""
+    before, now = before | before.get("rule", {}), now | now.get("rule", {})
+    said = []
+    for name in sorted((before.keys() | now.keys()) - {"rule"}):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if name == "metrics":
+            old, new = old or {}, new or {}
+            for what, these in (
+                ("without", [n for n in old if n not in new]),
+                ("also with", [n for n in new if n not in old]),
+                ("another definition of", [n for n in new if n in old and old[n] != new[n]]),
+            ):
+                if these:
+                    said.append(f"metrics are now {what} {', '.join(these)}")
+        else:
+            said.append(f"{name} was {old!r}, now it is {new!r}")
+    return "; ".join(said)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 # So many things that were left out are told apart, and so many places named of each.
 _REASONS = 100
 PLACES = 5
+# Formats in which a column can say which run a row is of.
+TABLE_FORMATS = ("table", "lightning", "wandb")
 
 Place = tuple[str, int, str | None]
 """A run, a step, and a parameter or None."""
@@ -137,6 +140,39 @@ class Log:
                 "is in the attribute 'skipped'",
                 stacklevel=3,
             )
+
+
+def told_twice(attrs: Mapping[Any, Any], variables: Sequence[str]) -> tuple[str, str] | None:
+    """Say which values a log had several of that differ, and what may be the matter.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Attributes of the Dataset.
+    variables : sequence of str
+        Those to tell of.
+
+    Returns
+    -------
+    (str, str) or None
+        What there is, and what to do; None if there is nothing of the kind.
+    """
+    repeats = json.loads(attrs.get("duplicates", "{}"))
+    differ = {name: n for name in variables if (n := repeats.get(name, {}).get("differing"))}
+    # calls of a logger, and the time of each, differ where it logs a step in several calls
+    differ = {name: n for name, n in differ.items() if not name.startswith("_")}
+    if not differ:
+        return None
+    name, n = next(iter(differ.items()))
+    text = f"{name}: {n} values were told more than once and differ"
+    if n == 1:
+        text = f"{name}: 1 value was told more than once and differs"
+    if others := len(differ) - 1:
+        text += f", as do those of {others} more metric{'s' if others > 1 else ''}"
+    advice = "the last one in the log was kept"
+    if attrs.get("log_format") in TABLE_FORMATS:
+        advice = "if the file holds several runs, name their column: run=... (--run)"
+    return text, advice
 
 
 def number(value: Any) -> float | None:

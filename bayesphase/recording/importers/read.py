@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bayesphase.recording.importers.find import (
     label_of,
     label_of_file,
 )
-from bayesphase.recording.importers.log import Log
+from bayesphase.recording.importers.log import TABLE_FORMATS, Log, told_twice
 from bayesphase.recording.importers.published import read_checkpoint_file
 from bayesphase.recording.importers.tables import read_table_file
 from bayesphase.recording.importers.tensorboard import read_event_file
@@ -27,8 +28,6 @@ from bayesphase.recording.importers.trainer_state import (
     read_trainer_state,
     run_folder,
 )
-
-_TABLES = ("table", "lightning", "wandb")
 
 
 def read_log(
@@ -75,7 +74,9 @@ def read_log(
         One of the above; found by the names of the files if None.
     step, run : str, optional
         Columns of a table; by default one named as steps and runs usually are: ``step``,
-        ``global_step``, ``iteration``, ``_step``; ``run``, ``run_id``, ``run_name``, ``seed``.
+        ``global_step``, ``iteration``, ``_step``; ``run``, ``run_id``, ``run_name``, ``seed``, and
+        ``experiment``, ``experiment_name``, ``trial`` or ``name`` where it tells the rows of a file
+        apart. Case does not count, nor does a space for a ``_``.
     names : dict of str to str, optional
         Variables for logged names, such as ``{"ce": "train_loss"}``.
 
@@ -87,7 +88,8 @@ def read_log(
     Warns
     -----
     UserWarning
-        If one of several files, or the end of a file, could not be read.
+        If one of several files, or the end of a file, could not be read, or values of one step
+        differ.
 
     Raises
     ------
@@ -113,12 +115,14 @@ def read_log(
     if format is not None and format not in FORMATS:
         raise ValueError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     kind, files = _of_folder(root, format) if root.is_dir() else _of_file(root, format)
-    if kind not in _TABLES and (column := step or run):
+    if kind not in TABLE_FORMATS and (column := step or run):
         raise ValueError(f"{column!r} is to be a column, but {root} is no table (it is {kind})")
     log = Log()
     _READ[kind](files, root, log, step, run)
     ds = build_dataset(log, {"log_format": kind, "log_path": str(root)}, names or {})
     log.warn()
+    if said := told_twice(ds.attrs, list(map(str, ds.data_vars))):
+        warnings.warn("; ".join(said), stacklevel=2)
     return ds
 
 
@@ -136,7 +140,7 @@ def _of_file(path: Path, format: str | None) -> tuple[str, list[Path]]:
 
 def _of_folder(root: Path, format: str | None) -> tuple[str, list[Path]]:
     found = files_by_format(root)
-    if format in _TABLES:
+    if format in TABLE_FORMATS:
         tables = [path for kind in ("table", "lightning") for path in found.get(kind, [])]
         found = {format: tables} if tables else {}
     elif format is not None:
@@ -196,7 +200,7 @@ def _read_mlflow(files: list[Path], root: Path, log: Log, *_: object) -> None:
 
 
 _READ: dict[str, Callable[..., None]] = {
-    **dict.fromkeys(_TABLES, _read_tables),
+    **dict.fromkeys(TABLE_FORMATS, _read_tables),
     "trainer_state": _read_states,
     "tensorboard": _read_events,
     "published": _read_published,

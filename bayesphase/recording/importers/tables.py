@@ -23,6 +23,8 @@ _STEP = (
     "_step",
 )
 _RUN = ("run", "run_id", "run_name", "seed")
+# These name runs in some tables, and in others all that is in a file, or each row.
+_RUN_PERHAPS = ("experiment", "experiment_name", "trial", "name")
 _EPOCH = ("epoch", "train/epoch")
 _METRIC = ("metric", "metric_name", "variable", "name", "tag", "key")
 # The published scripts of arXiv:2308.09543 write means over matrices under these names.
@@ -56,6 +58,7 @@ class Columns:
     epoch: str | None = None
     counts: str = "steps"
     run: str | None = None
+    run_perhaps: str | None = None
     metric: str | None = None
     value: str | None = None
     parameter: str | None = None
@@ -86,6 +89,8 @@ def read_table_file(path: Path, log: Log, *, label: str, step: str | None, run: 
     """
     table = read_table(path)
     columns = find_columns(table.columns, str(path), step=step, run=run)
+    if columns.run_perhaps and _tells_runs(path, columns.run_perhaps):
+        columns = find_columns(table.columns, str(path), step=step, run=columns.run_perhaps)
     if columns.published:
         log.attrs["metric_definitions"] = PUBLISHED_DEFINITIONS
         log.notes |= dict.fromkeys(("singular_value_var", "weight_var", "bias_var"), BESSEL)
@@ -121,7 +126,8 @@ def find_columns(
     of_step, epoch = step or _first(columns, _STEP), _first(columns, _EPOCH)
     if of_step is None and epoch is None:
         raise ValueError(
-            f"{where}: no column of steps among {', '.join(columns)}: name it with step=..."
+            f"{where}: no column of steps among {', '.join(columns)}: name it with "
+            "step=... (--step)"
         )
     found = Columns(
         step=of_step or str(epoch),
@@ -133,6 +139,9 @@ def find_columns(
     value = _first(columns, ("value",))
     if value and (metric := _first([c for c in columns if c != found.run], _METRIC)):
         found.metric, found.value = metric, value
+    if found.run is None:
+        others = [c for c in columns if c not in (found.step, found.metric)]
+        found.run_perhaps = _first(others, _RUN_PERHAPS)
     if "parameter" in columns:
         found.parameter = "parameter"
     named = {found.step, found.epoch, found.run, found.parameter}
@@ -144,13 +153,19 @@ def find_columns(
     return found
 
 
+def _tells_runs(path: Path, column: str) -> bool:
+    """Tell whether a column parts the rows of a table: none lacks it, and several share it."""
+    values = [row.get(column) for _, row in read_table(path).rows]
+    return not any(map(_empty, values)) and 1 < len(set(map(str, values))) < len(values)
+
+
 def _read_row(row: dict[str, Any], columns: Columns, log: Log, label: str, where: str) -> None:
     values = {name: v for name in columns.metrics if not _empty(v := row.get(name))}
     if _empty(row.get(columns.step)):
         if values:
             log.skip(f"values in a row without {columns.step}", where)
         return
-    step = whole(row[columns.step], columns.step, where)
+    step = _step(row[columns.step], columns, where)
     run = label
     if columns.run:
         if _empty(row.get(columns.run)):
@@ -166,6 +181,18 @@ def _read_row(row: dict[str, Any], columns: Columns, log: Log, label: str, where
         if columns.published:
             values = {PUBLISHED.get(name, name): value for name, value in values.items()}
         _read_wide(row, values, columns, log, run, step, where)
+
+
+def _step(value: Any, columns: Columns, where: str) -> int:
+    try:
+        return whole(value, columns.step, where)
+    except ValueError as error:
+        if columns.counts == "steps":
+            raise
+        raise ValueError(
+            f"{error}: it stands for the step, for there is no known column of steps; name one "
+            "with step=... (--step)"
+        ) from error
 
 
 def _read_wide(
@@ -215,7 +242,7 @@ def _read_long(
 
 
 def _first(columns: Sequence[str], wanted: Sequence[str]) -> str | None:
-    by_name = {column.lower(): column for column in reversed(columns)}
+    by_name = {column.lower().replace(" ", "_"): column for column in reversed(columns)}
     return next((by_name[name] for name in wanted if name in by_name), None)
 
 

@@ -44,7 +44,8 @@ def test_a_file_alone_and_one_that_goes_on_in_another(tmp_path: Path) -> None:
     first = write(folder, (0, "loss", 4.0), (1, "loss", 3.0), (2, "loss", 2.5), suffix=".1")
     assert list(read_log(first)["run"].values) == ["my run"]
     write(folder, (1, "loss", 3.0), (2, "loss", 2.0), (3, "loss", 1.0), suffix=".2")
-    ds = read_log(folder)
+    with pytest.warns(UserWarning, match="loss: 1 value was told more .*; the last one in the log"):
+        ds = read_log(folder)
     assert ds["loss"].values.tolist() == [[4, 3, 2, 1]]
     assert json.loads(ds.attrs["duplicates"]) == {"loss": {"count": 2, "differing": 1}}
 

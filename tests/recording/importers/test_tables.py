@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from bayesphase import combine_runs, features, open_metrics, read_log, save_metrics
+from bayesphase import combine_runs, features, inspect, open_metrics, read_log, save_metrics
 from bayesphase.dataset import validate_metrics
 
 
@@ -165,7 +166,15 @@ def test_each_file_of_a_folder_is_a_run(tmp_path: Path) -> None:
 
 def test_the_last_of_several_values_counts(tmp_path: Path) -> None:
     text = "step,loss,acc\n5,1,0.5\n5,2,\n0,3,0.1\n5,4,0.5\n"
-    ds = read_log(write(tmp_path / "a.csv", text))
+    said = (
+        "loss: 2 values were told more than once and differ; if the file holds several runs, name "
+        "their column: run=... (--run)"
+    )
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        ds = read_log(write(tmp_path / "a.csv", text))
+    found = inspect(ds)["findings"].to_dataset()
+    assert found["kind"].values.tolist() == ["repeated"]
+    assert f"{found['text'].item()}; {found['suggestion'].item()}" == said
     assert ds["loss"].values.tolist() == [[3, 4]]
     assert ds["acc"].values.tolist() == [[0.1, 0.5]]
     assert attr(ds, "duplicates") == {
@@ -173,6 +182,42 @@ def test_the_last_of_several_values_counts(tmp_path: Path) -> None:
         "acc": {"count": 1, "differing": 0},
     }
     assert "the last one in the log is kept" in ds.attrs["duplicates_rule"]
+
+
+@pytest.mark.parametrize("column", ["Experiment Name", "experiment", "trial", "Trial", "name"])
+def test_runs_by_another_name_are_not_merged(column: str, tmp_path: Path) -> None:
+    rows = "1,0,3\n1,10,2\n2,0,5\n2,10,4\n"
+    ds = read_log(write(tmp_path / "a.csv", f"{column},step,loss\n{rows}"))
+    assert list(ds["run"].values) == ["1", "2"]
+    assert ds["loss"].values.tolist() == [[3, 2], [5, 4]]
+    assert set(ds.data_vars) == {"loss"}
+
+
+def test_a_column_that_may_name_runs_does_so_only_where_it_parts_rows(tmp_path: Path) -> None:
+    for seed in (1, 2):  # the same in all files
+        write(tmp_path / f"{seed}.csv", f"experiment,step,loss\ngrokking,0,{seed}\ngrokking,5,0\n")
+    assert list(read_log(tmp_path)["run"].values) == ["1", "2"]
+    each_row = write(tmp_path / "b.csv", "name,step,loss\nckpt 0,0,3\nckpt 5,5,2\n")
+    assert list(read_log(each_row)["run"].values) == ["b"]
+    holes = write(tmp_path / "c.csv", "trial,step,loss\n1,0,3\n1,5,2\n,10,1\n2,15,1\n")
+    assert list(read_log(holes)["run"].values) == ["c"]
+    metric = write(tmp_path / "d.csv", "name,step,value\nx,0,3\nx,5,2\ny,0,3\ny,5,1\n")
+    ds = read_log(metric)
+    assert (list(ds["run"].values), set(ds.data_vars)) == (["d"], {"x", "y"})
+
+
+def test_steps_beside_fractional_epochs(tmp_path: Path) -> None:
+    for column in ("Global Step", "global_step", "Train/Global Step"):
+        path = write(tmp_path / "a.csv", f"{column},Epoch,loss\n0,0,3\n25,0.05,2\n")
+        ds = read_log(path)
+        assert list(ds["step"].values) == [0, 25]
+        assert list(ds["epoch"].values) == [0, 0.05]
+    path = write(tmp_path / "a.csv", "updates,Epoch,loss\n0,0,3\n25,0.05,2\n")
+    with pytest.raises(
+        ValueError, match=r"a.csv:3: Epoch is '0.05', .* no known column of steps; "
+    ):
+        read_log(path)
+    assert list(read_log(path, step="updates")["step"].values) == [0, 25]  # as it says
 
 
 def test_what_is_not_finite_is_missing_and_counted(tmp_path: Path) -> None:
