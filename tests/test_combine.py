@@ -105,6 +105,8 @@ def test_what_is_wrong_is_said() -> None:
         combine_runs(run("x", [0]))
     with pytest.raises(TypeError, match=r"datasets is a str, .*: give a list of Datasets"):
         combine_runs("x.nc")
+    with pytest.raises(TypeError, match=r"datasets is a NoneType, .*: give a list of Datasets"):
+        combine_runs(None)
     with pytest.raises(TypeError, match=r"the path 'x.nc', .*: open each first, with .*open_metr"):
         combine_runs([run("y", [0]), Path("x.nc")])
 

@@ -282,8 +282,16 @@ def test_a_process_killed_while_saving_leaves_the_older_file(tmp_path: Path) -> 
 def test_files_that_hold_no_metrics(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.nc"):
         open_metrics(tmp_path / "nowhere.nc")
-    with pytest.raises(ValueError, match=r"has the suffix '.csv'"):
-        open_metrics(tmp_path / "m.csv")
+    for name in ("m.csv", "."):
+        with pytest.raises(
+            ValueError, match=r"has the suffix .*, expected the path of what bayesph"
+        ):
+            open_metrics(tmp_path / name)
+    paths = [save_metrics(make(), tmp_path / "m.nc")]
+    with pytest.raises(
+        TypeError, match=r"path is a list, expected one path; .* by bp.combine_runs"
+    ):
+        open_metrics(paths)
     with pytest.raises(ValueError, match=r"has the suffix '.pt'"):
         save_metrics(make(), tmp_path / "m.pt")
 

@@ -1,5 +1,6 @@
 """What `inspect` says of Datasets that have something planted in them, and of good ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,14 @@ def ds() -> xr.Dataset:
     )
 
 
+def rows(ds: xr.Dataset) -> list[dict[str, str]]:
+    return bp.inspect(ds)["findings"].to_dataset().to_dataframe().to_dict("records")
+
+
 def findings(ds: xr.Dataset) -> dict[tuple[str, str], str]:
-    table = bp.inspect(ds)["findings"].to_dataset()
-    rows = zip(*(table[c].values.tolist() for c in ("kind", "where", "text")), strict=True)
-    assert all(table["suggestion"].values.tolist())
-    return {(kind, where): text for kind, where, text in rows}
+    found = rows(ds)
+    assert all(row["suggestion"] for row in found)
+    return {(row["kind"], row["where"]): row["text"] for row in found}
 
 
 def test_a_good_one_is_described(ds: xr.Dataset) -> None:
@@ -100,6 +104,62 @@ def test_metrics_that_tell_nothing_or_the_same(ds: xr.Dataset) -> None:
     }
 
 
+def test_accuracy_in_percent(ds: xr.Dataset) -> None:
+    ds["eval_accuracy"] = 50 + 10 * ds["train_loss"].clip(-5, 5) + ds["trace"].mean("parameter")
+    (row,) = rows(ds)
+    assert (row["kind"], row["where"]) == ("percent", "eval_accuracy")
+    assert row["text"] == f"goes up to {float(ds['eval_accuracy'].max()):g}, an accuracy up to 1"
+    exec(row["suggestion"].partition("divide by 100: ")[2], {"ds": ds})
+    assert set(findings(ds)) == {("fine", "")}
+    ds["eval_accuracy"] *= (1 + 1e-7) / ds["eval_accuracy"].max()  # as a mean in float32 may be
+    assert set(findings(ds)) == {("fine", "")}
+
+
+def test_checkpoints_that_could_not_be_read(ds: xr.Dataset) -> None:
+    missing = [
+        {"run": "b", "step": i, "path": f"b/epoch_{i}.pth", "reason": f"cut short at {i}"}
+        for i in range(6)
+    ]
+    ds.attrs["missing_checkpoints"] = json.dumps(missing)
+    text = "6 checkpoints could not be read: b/epoch_0.pth: cut short at 0, and 5 more"
+    assert findings(ds) == {("unread", ""): text}
+    ds.attrs["missing_checkpoints"] = json.dumps(missing[1:2])
+    text = "1 checkpoint could not be read: b/epoch_1.pth: cut short at 1"
+    assert findings(ds) == {("unread", ""): text}
+    ds.attrs["missing_checkpoints"] = "[]"
+    assert set(findings(ds)) == {("fine", "")}
+
+
+def test_the_way_to_go_on_can_be_gone(ds: xr.Dataset) -> None:
+    weights, log = ds, ds[["train_loss"]]
+    for seed, name in enumerate(("grad_norm", "lr", "tokens", "eval_loss")):
+        noise = np.random.default_rng(seed + 1).normal(size=log["train_loss"].shape)
+        log[name] = log["train_loss"].copy(data=noise)
+    log["nonfinite_count"] = 0 * log["train_loss"]
+    vectors = ds[["l2_norm"]].rename(l2_norm="example_loss", parameter="example").drop_vars("kind")
+    made = []
+    for metrics in (weights, log, log[["grad_norm", "lr"]], vectors):
+        (row,) = rows(metrics)
+        assert row["kind"] == "fine"
+        code, _, fit = row["suggestion"].removeprefix("go on: ").partition("; ")
+        assert fit in ("bp.fit(x, 3)", "")
+        names = {"bp": bp, "ds": metrics}
+        exec(code, names)
+        made.append(names)
+    features = [made[i]["x"]["feature"].values.tolist() for i in range(3)]
+    assert features == [["l2_norm", "trace"], ["train_loss", "eval_loss"], ["grad_norm", "lr"]]
+    assert "components" in made[3]
+
+
+def test_only_what_is_there_is_pointed_to(ds: xr.Dataset) -> None:
+    ds["trace"][1, 5, 0] = np.nan
+    (row,) = rows(ds)
+    assert row["suggestion"] == "models take them as missing"
+    ds["nonfinite_count"] = 0 * ds["train_loss"]
+    (row,) = rows(ds)
+    assert row["suggestion"].endswith("the run may have diverged: look at ds['nonfinite_count']")
+
+
 def test_runs_that_are_short_empty_or_have_gaps(ds: xr.Dataset) -> None:
     late = (ds["run"] == "a") & (ds["step"] > 60)
     hole = (ds["run"] == "b") & (ds["step"] > 40) & (ds["step"] < 100)
@@ -145,8 +205,29 @@ def test_it_reads_files_and_is_itself_saved_as_one(ds: xr.Dataset, tmp_path: Pat
         bp.inspect(ds.isel(run=0, drop=True))
 
 
-def invoke(*arguments: object):
-    return CliRunner().invoke(app, ["inspect", *map(str, arguments)], env={"COLUMNS": "200"})
+def invoke(*arguments: object, columns: int = 200):
+    env = {"COLUMNS": str(columns)}
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)], env=env)
+
+
+def test_tables_fit_the_terminal(ds: xr.Dataset, tmp_path: Path) -> None:
+    names = {"l2_norm": "trace_spectral_ratio", "train_loss": "a metric with a very long name"}
+    ds = ds.rename(names).assign_attrs(settings="s" * 300)
+    ds["a metric with a very long name"].attrs["long_name"] = "a metric with a very long name"
+    path = bp.save_metrics(ds, tmp_path / "m.nc")
+    lines = {width: invoke(path, columns=width).output.splitlines() for width in (80, 140)}
+    for width, printed in lines.items():
+        assert max(map(len, printed)) <= width
+        assert f"settings: {'s' * 197}..." in "".join(printed)
+    narrow, wide = ("\n".join(printed) for printed in lines.values())
+    for heading in ("checkpoints", "typical", "largest", "greatest", "missing", "infinite"):
+        assert heading in narrow  # not cut
+    words = [line.split() for line in lines[80]]
+    assert ["trace_spectral_ratio", "1", "parameter"] in [row[:3] for row in words]
+    assert ["a", "metric", "with", "a"] in [row[:4] for row in words]  # folded, and not cut
+    assert "trace over spectral norm" in wide
+    assert "trace over spectral norm" not in narrow
+    assert wide.count("a metric with a very long name") == 1
 
 
 def test_the_command_prints_it(ds: xr.Dataset, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_folder_that_is_no_store_is_neither_read_nor_replaced(fit, tmp_path):
 def test_other_suffixes(fit, tmp_path, name):
     with pytest.raises(ValueError, match=r"has the suffix .*end the name in '\.nc'"):
         save_fit(fit, tmp_path / name)
-    with pytest.raises(ValueError, match=r"has the suffix"):
+    with pytest.raises(ValueError, match=r"has the suffix .*expected the path of what .* '\.nc'"):
         open_fit(tmp_path / name)
 
 

@@ -41,6 +41,17 @@ def test_losses_fall_below():
     np.testing.assert_array_equal(table["step"], [100, NAN])
 
 
+def test_all_past_at_first_is_doubted():
+    losses = metrics([[NAN, 5.0, 1.0, 0.1], [4.0, 3.0, NAN, NAN], [NAN] * 4], name="eval_loss")
+    said = r"eval_loss is above 0.5 at the first checkpoint of every run: did you mean below=True\?"
+    with pytest.warns(UserWarning, match=said):
+        table = convergence(losses, metric="eval_loss", threshold=0.5)
+    np.testing.assert_array_equal(table["step"], [10, 0, NAN])
+    convergence(losses, metric="eval_loss", threshold=4.5)  # one of them only
+    with pytest.warns(UserWarning, match=r"is below 0.9 at .* did you mean below=False\?"):
+        convergence(RUNS, below=True)
+
+
 def test_the_order_of_checkpoints_is_that_of_their_steps():
     shuffled = RUNS.isel(step=[3, 1, 0, 2]).transpose("step", "run")
     xr.testing.assert_equal(convergence(shuffled), convergence(RUNS))

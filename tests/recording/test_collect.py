@@ -225,8 +225,17 @@ def test_nothing_is_compared_with_what_is_of_another_run_by_now(tmp_path: Path) 
 
 def test_other_settings_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     quietly(folder, output=tmp_path / "m.nc")
-    with pytest.raises(ValueError, match="was recorded with other settings"):
+    changed = (
+        r"other settings: exclude was \[\], now it is \['2.weight'\]. Write to another file, or"
+    )
+    with pytest.raises(ValueError, match=changed):
         quietly(folder, output=tmp_path / "m.nc", exclude=["2.weight"])
+    changed = (
+        r"now without l1_norm, .*_var; metrics are now also with distance_from_initial\. Write"
+    )
+    with pytest.raises(ValueError, match=changed) as caught:
+        quietly(folder, output=tmp_path / "m.nc", metrics=["trace", "distance_from_initial"])
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
 def test_a_record_that_was_cut_short_is_measured_again(folder: Path, tmp_path: Path) -> None:
