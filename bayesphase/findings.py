@@ -56,10 +56,13 @@ def _next(metrics: xr.Dataset) -> str:
     names = [str(name) for name in metrics["metric"].values]
     if any(name in WEIGHT_METRICS for name in names):
         return "x = bp.features(ds); bp.fit(x, 3)"
-    tell = ~metrics["constant"].values & ~np.char.endswith(metrics["dims"].values, "example")
-    usable = [name for name, does in zip(names, tell, strict=True) if does]
-    if not usable:
-        return "components = bp.pca(ds['example_loss'])"
+    of_examples = np.char.endswith(metrics["dims"].values.astype(str), "example")
+    if of_examples.all():
+        return f"components = bp.pca(ds[{names[0]!r}])"
+    out = of_examples | metrics["constant"].values
+    usable = [name for name, is_out in zip(names, out, strict=True) if not is_out]
+    if not usable:  # but a count of 0, which is no fault
+        return "record metrics that change, such as losses, or those of bp.collect"
     known = [name for name in usable if name in VARIABLES] or usable
     return f"x = bp.features(ds, metrics={known[:_FEW]}); bp.fit(x, 3)"
 
