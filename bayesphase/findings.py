@@ -57,10 +57,10 @@ def _next(metrics: xr.Dataset) -> str:
     if any(name in WEIGHT_METRICS for name in names):
         return "x = bp.features(ds); bp.fit(x, 3)"
     of_examples = np.char.endswith(metrics["dims"].values.astype(str), "example")
-    if of_examples.all():
-        return f"components = bp.pca(ds[{names[0]!r}])"
     out = of_examples | metrics["constant"].values
     usable = [name for name, is_out in zip(names, out, strict=True) if not is_out]
+    if not usable and of_examples.any():
+        return f"components = bp.pca(ds[{names[of_examples.argmax()]!r}])"
     if not usable:  # but a count of 0, which is no fault
         return "record metrics that change, such as losses, or those of bp.collect"
     known = [name for name in usable if name in VARIABLES] or usable

@@ -137,6 +137,7 @@ def test_the_way_to_go_on_can_be_gone(ds: xr.Dataset) -> None:
         log[name] = log["train_loss"].copy(data=noise)
     log["nonfinite_count"] = 0 * log["train_loss"]
     vectors = ds[["l2_norm"]].rename(l2_norm="example_loss", parameter="example").drop_vars("kind")
+    vectors["nonfinite_count"] = log["nonfinite_count"]
     made = []
     for metrics in (weights, log, log[["grad_norm", "lr"]], vectors):
         (row,) = rows(metrics)
@@ -149,6 +150,8 @@ def test_the_way_to_go_on_can_be_gone(ds: xr.Dataset) -> None:
     features = [made[i]["x"]["feature"].values.tolist() for i in range(3)]
     assert features == [["l2_norm", "trace"], ["train_loss", "eval_loss"], ["grad_norm", "lr"]]
     assert "components" in made[3]
+    (row,) = rows(log[["nonfinite_count"]])
+    assert row["suggestion"].startswith("go on: record metrics that change")
 
 
 def test_only_what_is_there_is_pointed_to(ds: xr.Dataset) -> None:
