@@ -139,7 +139,9 @@ def _shaped(name: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
 
 def _probabilities(name: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     array = _shaped(name, values, shape)
-    sums = array.sum(axis=-1)
-    if (array < 0).any() or not np.allclose(sums, 1.0):
+    low, high, sums = array.min(), array.max(), array.sum(axis=-1)
+    if low < 0 or high > 1:
+        raise ValueError(f"{name} must be probabilities, got values from {low:g} to {high:g}")
+    if not np.allclose(sums, 1.0):
         raise ValueError(f"{name} must be probabilities that sum to 1, got sums {sums}")
     return array

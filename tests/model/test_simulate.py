@@ -100,7 +100,7 @@ def test_sizes_under_one(name):
         ({"mean": np.zeros((2, 3))}, r"mean must have shape \(3, 3\), got \(2, 3\)"),
         ({"initial_probs": [0.5, 0.5]}, r"initial_probs must have shape \(3,\), got \(2,\)"),
         ({"initial_probs": [0.5, 0.5, 0.5]}, "initial_probs must be probabilities .* sums 1.5"),
-        ({"initial_probs": [1.5, -0.5, 0.0]}, "initial_probs must be probabilities"),
+        ({"initial_probs": [1.5, -0.5, 0.0]}, "must be probabilities, got values from -0.5 to 1.5"),
         ({"initial_probs": [np.nan, 0.5, 0.5]}, "initial_probs must be probabilities"),
         ({"transition_probs": np.eye(4)}, r"transition_probs must have shape \(3, 3\)"),
         ({"transition_probs": np.ones((3, 3))}, r"transition_probs must be .* sums \[3. 3. 3.\]"),
