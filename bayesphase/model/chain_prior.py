@@ -7,6 +7,7 @@ import numpy as np
 
 from bayesphase.model.compiled_chain import Chain, Plan
 from bayesphase.model.conjugate import FAMILIES, Dirichlet
+from bayesphase.model.markov_chain import MarkovChain
 from bayesphase.model.passes import Expectation
 from bayesphase.model.priors import Prior, parameter
 
@@ -28,7 +29,7 @@ class ChainPrior:
     n_states : int
     """
 
-    def __init__(self, chain: Any, priors: Mapping[str, Prior], n_states: int) -> None:
+    def __init__(self, chain: MarkovChain, priors: Mapping[str, Prior], n_states: int) -> None:
         self._chain = chain
         self.kind = "in_time" if len(chain.plan().gaps) else "steps"  # of compiled code
         # any parameters do to learn the shapes of the free variables
@@ -91,7 +92,6 @@ class ChainPrior:
         return self._chain.counts(parameters, expected.transitions, expected.first_states)
 
 
-def chain_prior(chain: Any, priors: Mapping[str, Prior], n_states: int) -> Any:
+def chain_prior(chain: MarkovChain, priors: Mapping[str, Prior], n_states: int) -> Any:
     """Return the prior of a chain: of independent variables, or the one that it brings along."""
-    own = getattr(chain, "own_prior", None)
-    return ChainPrior(chain, priors, n_states) if own is None else own(n_states)
+    return chain.own_prior(n_states) or ChainPrior(chain, priors, n_states)

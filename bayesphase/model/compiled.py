@@ -47,6 +47,13 @@ _ARRAYS = (
     *Pieces._fields,
 )
 _HEAD = 4
+# where the arrays of a record begin among them
+_LAYOUT = 5
+_GAPS = _LAYOUT + len(Layout._fields)
+_FRAME = _GAPS + 2
+_PRIORS = _FRAME + len(Frame._fields)
+_CHAIN = _PRIORS + len(Priors._fields)
+_PIECES = _CHAIN + len(Chain._fields)
 
 
 def pack(
@@ -97,18 +104,18 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
     integers = carray(address, (length,), np.int64)
     begins = integers[_HEAD : _HEAD + len(_ARRAYS) + 1]
     layout = Layout(
-        _part(integers, begins, 5),
-        _part(integers, begins, 6),
-        _part(integers, begins, 7),
-        _part(integers, begins, 8),
+        _part(integers, begins, _LAYOUT),
+        _part(integers, begins, _LAYOUT + 1),
+        _part(integers, begins, _LAYOUT + 2),
+        _part(integers, begins, _LAYOUT + 3),
     )
     pieces = Pieces(
-        _part(integers, begins, 33),
-        _part(integers, begins, 34),
-        _part(integers, begins, 35),
-        _part(integers, begins, 36),
-        _part(integers, begins, 37),
-        _part(integers, begins, 38),
+        _part(integers, begins, _PIECES),
+        _part(integers, begins, _PIECES + 1),
+        _part(integers, begins, _PIECES + 2),
+        _part(integers, begins, _PIECES + 3),
+        _part(integers, begins, _PIECES + 4),
+        _part(integers, begins, _PIECES + 5),
     )
     data = Data(
         _part(numbers, begins, 0),
@@ -120,32 +127,32 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
         layout,
     )
     frame = Frame(
-        _part(numbers, begins, 11),
-        _part(integers, begins, 12),
-        _part(numbers, begins, 13),
-        _part(numbers, begins, 14),
-        _part(numbers, begins, 15),
+        _part(numbers, begins, _FRAME),
+        _part(integers, begins, _FRAME + 1),
+        _part(numbers, begins, _FRAME + 2),
+        _part(numbers, begins, _FRAME + 3),
+        _part(numbers, begins, _FRAME + 4),
     )
     priors = Priors(
-        _part(numbers, begins, 16),
-        _part(numbers, begins, 17),
-        _part(numbers, begins, 18),
-        _part(numbers, begins, 19),
-        _part(numbers, begins, 20),
-        _part(numbers, begins, 21),
-        _part(numbers, begins, 22),
-        _part(numbers, begins, 23),
-        _part(numbers, begins, 24),
-        _part(numbers, begins, 25),
-        _part(numbers, begins, 26),
+        _part(numbers, begins, _PRIORS),
+        _part(numbers, begins, _PRIORS + 1),
+        _part(numbers, begins, _PRIORS + 2),
+        _part(numbers, begins, _PRIORS + 3),
+        _part(numbers, begins, _PRIORS + 4),
+        _part(numbers, begins, _PRIORS + 5),
+        _part(numbers, begins, _PRIORS + 6),
+        _part(numbers, begins, _PRIORS + 7),
+        _part(numbers, begins, _PRIORS + 8),
+        _part(numbers, begins, _PRIORS + 9),
+        _part(numbers, begins, _PRIORS + 10),
     )
     chain = Chain(
-        _part(integers, begins, 27),
-        _part(integers, begins, 28),
-        _part(integers, begins, 29),
-        _part(numbers, begins, 30),
-        _part(numbers, begins, 31),
-        _part(numbers, begins, 32),
+        _part(integers, begins, _CHAIN),
+        _part(integers, begins, _CHAIN + 1),
+        _part(integers, begins, _CHAIN + 2),
+        _part(numbers, begins, _CHAIN + 3),
+        _part(numbers, begins, _CHAIN + 4),
+        _part(numbers, begins, _CHAIN + 5),
     )
     return _Call(
         integers[1],
@@ -153,9 +160,9 @@ def _opened(n_dim: int, u: Any, gradient: Any, value: Any, address: Any) -> Any:
         frame,
         priors,
         chain,
-        _part(numbers, begins, 9),
+        _part(numbers, begins, _GAPS),
         integers[3],
-        _part(numbers, begins, 10),
+        _part(numbers, begins, _GAPS + 1),
         data,
         carray(u, (n_dim,), np.float64),
         carray(gradient, (n_dim,), np.float64),

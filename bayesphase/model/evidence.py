@@ -200,7 +200,7 @@ def _without_names(target: Target, points: np.ndarray) -> tuple[LogDensity, list
 
 
 def _tempered(target: Target, rng: np.random.Generator, particles: int) -> Evidence:
-    if getattr(target.spec, "known_states", None) is not None:
+    if target.spec.known_states is not None:
         raise ValueError(
             "method='smc' starts from the prior, which does not know the states that the fit was "
             "told: use method='bridge'"

@@ -120,7 +120,7 @@ def _predicted(spec: Spec, draws: list[dict[str, np.ndarray]]) -> tuple[np.ndarr
     )
     log_transition, log_initial = (np.stack(parts) for parts in zip(*potentials, strict=True))
     ruled_out = np.zeros((len(rows.values), spec.n_states), bool)
-    known = getattr(spec.transition, "known", None)
+    known = spec.transition.known
     if known is not None:
         ruled_out = (known[:, None] >= 0) & (known[:, None] != np.arange(spec.n_states))
     log_emission[:, ruled_out] = -np.inf

@@ -9,15 +9,14 @@ from scipy.special import psi
 from bayesphase.model import sparse
 from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.hdp_prior import WeightedPrior, best_scores, log_probs
+from bayesphase.model.markov_chain import MarkovChain, Parameters
 from bayesphase.model.priors import Prior
-
-Parameters = Mapping[str, Any]
 
 # of an M-step: rounds between weights and the visits that they explain
 _ROUNDS = 20
 
 
-class Weighted:
+class Weighted(MarkovChain):
     """The chain of `transitions.StickyHDP`.
 
     `state_weights`, `initial_probs` and the rows of `transition_probs` are Dirichlet vectors, made
@@ -160,7 +159,7 @@ class Weighted:
         first_states: np.ndarray,
         current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
-        """M-step, at about the mode of the scores; see `Sticky.maximise`.
+        """M-step, at about the mode of the scores; see `MarkovChain.maximise`.
 
         A weight is explained by the tables of the Chinese restaurants that serve its state: the
         expected number of distinct draws from the weights among the visits (Teh, Jordan, Beal &

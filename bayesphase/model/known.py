@@ -13,14 +13,15 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.model.compiled_chain import Plan
+from bayesphase.model.hdp_prior import WeightedPrior
+from bayesphase.model.markov_chain import MarkovChain, Parameters
 from bayesphase.model.priors import Prior
 from bayesphase.model.rows import Rows
 
-Parameters = Mapping[str, Any]
 UNKNOWN = -1
 
 
-class Anchored:
+class Anchored(MarkovChain):
     """A chain some of whose states are known.
 
     Known states keep the numbers that the user gave them; the others are renumbered among
@@ -37,13 +38,12 @@ class Anchored:
     n_states : int
     """
 
-    def __init__(self, chain: Any, known: np.ndarray, rows: Rows, n_states: int) -> None:
-        self._chain, self.known = chain, known
+    def __init__(self, chain: MarkovChain, known: np.ndarray, rows: Rows, n_states: int) -> None:
+        self._chain = chain
+        self.known: np.ndarray = known
         self.dims: dict[str, tuple[str, ...]] = chain.dims
         self.attrs: dict[str, dict[str, Any]] = chain.attrs
         self.spare: bool = chain.spare
-        if hasattr(chain, "own_prior"):
-            self.own_prior = chain.own_prior
         starts = rows.layout.starts
         # of a run's first checkpoint nothing leads into it, but there always is a second
         leaving = np.full(len(known), UNKNOWN)
@@ -72,6 +72,10 @@ class Anchored:
     def priors(self, n_states: int) -> dict[str, Prior]:
         """Give the default priors."""
         return self._chain.priors(n_states)
+
+    def own_prior(self, n_states: int) -> WeightedPrior | None:
+        """Return the prior of free variables that depend on each other."""
+        return self._chain.own_prior(n_states)
 
     def build(self, priors: Mapping[str, Prior], n_states: int) -> dict[str, Any]:
         """Add the variables of `dims` to the PyMC model in context."""
@@ -115,7 +119,7 @@ class Anchored:
     def counts(
         self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
     ) -> dict[str, Any]:
-        """Say what is known of each free variable; see `Sticky.counts`."""
+        """Say what is known of each free variable; see `MarkovChain.counts`."""
         by_gap = self._by_gap(expected_transitions)
         return self._chain.counts(parameters, by_gap, first_states)
 
@@ -206,7 +210,11 @@ def _whole_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def anchor(
-    chain: Any, known_states: xr.DataArray, rows: Rows, features: xr.DataArray, n_states: int
+    chain: MarkovChain,
+    known_states: xr.DataArray,
+    rows: Rows,
+    features: xr.DataArray,
+    n_states: int,
 ) -> tuple[Any, Rows]:
     """Return the chain with its states known, and the rows laid out for it.
 
@@ -235,7 +243,7 @@ def anchor(
 
 
 def _check_possible(
-    chain: Any, known: np.ndarray, rows: Rows, features: xr.DataArray, n_states: int
+    chain: MarkovChain, known: np.ndarray, rows: Rows, features: xr.DataArray, n_states: int
 ) -> None:
     allowed, starts = chain.possible(n_states)
     if allowed.all() and starts.all():

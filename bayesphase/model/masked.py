@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bayesphase.model.compiled_chain import Plan
+from bayesphase.model.markov_chain import MarkovChain, Parameters
 from bayesphase.model.priors import Prior, certain
 
-Parameters = Mapping[str, Any]
 
-
-class Masked:
+class Masked(MarkovChain):
     """A chain whose rows are Dirichlet over the transitions that are allowed, and 0 elsewhere.
 
     A Dirichlet vector is a stick of which independent Beta shares are broken off in turn, the last
@@ -46,7 +45,8 @@ class Masked:
         first: int | None = None,
         spare: bool = False,
     ):
-        self._allowed, self._first, self.spare = allowed, first, spare
+        self._allowed, self._first = allowed, first
+        self.spare: bool = spare
         self._counts = np.where(allowed, counts, 0.0)
         n_states = len(allowed)
         # entries of a row in the order in which they are broken off: staying, the others that are
@@ -153,7 +153,7 @@ class Masked:
     def counts(
         self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
     ) -> dict[str, Any]:
-        """Say what is known of each free variable; see `Sticky.counts`."""
+        """Say what is known of each free variable; see `MarkovChain.counts`."""
         return {
             "initial_probs": first_states,
             "transition_sticks": self._taken_and_left(expected_transitions.sum(axis=0)),
@@ -182,7 +182,7 @@ class Masked:
         first_states: np.ndarray,
         current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
-        """M-step, at the posterior mean; see `Sticky.maximise`."""
+        """M-step, at the posterior mean; see `MarkovChain.maximise`."""
         allowed, starts = self.possible(len(first_states))
         rows = np.where(allowed, expected_transitions.sum(axis=0), 0.0) + self._counts
         initial = np.where(starts, first_states + 1.0, 0.0)

@@ -1,16 +1,15 @@
 """Which state is which: names for the parts of a partition, where names mean something."""
 
-from typing import Any
-
 import numpy as np
 
+from bayesphase.model.markov_chain import MarkovChain
 from bayesphase.model.rows import Rows
 
 # nats that a transition which can't happen is counted as
 _FORBIDDEN = -50.0
 
 
-def numbered(states: np.ndarray, rows: Rows, transition: Any, n_states: int) -> np.ndarray:
+def numbered(states: np.ndarray, rows: Rows, transition: MarkovChain, n_states: int) -> np.ndarray:
     """Give numbers to the parts of a partition so that the chain can go through them.
 
     Where states are exchangeable they are left as they are. Otherwise parts are numbered by their
@@ -61,7 +60,7 @@ def numbered(states: np.ndarray, rows: Rows, transition: Any, n_states: int) -> 
                 else:
                     rank[[i, j]] = rank[[j, i]]
     states = rank[states]
-    known = getattr(transition, "known", None)
+    known = transition.known
     return states if known is None else np.where(known >= 0, known, states)
 
 

@@ -11,6 +11,7 @@ from bayesphase.model import offsets
 from bayesphase.model.emissions import EMISSIONS
 from bayesphase.model.family import Emission
 from bayesphase.model.known import aligned, anchor
+from bayesphase.model.markov_chain import MarkovChain
 from bayesphase.model.priors import Prior, choose
 from bayesphase.model.rows import Rows, Units, check_n_states, rows_of
 from bayesphase.model.transitions import (
@@ -35,7 +36,7 @@ class Spec(NamedTuple):
     rows: Rows
     n_states: int
     emission: Emission
-    transition: Any
+    transition: MarkovChain
     priors: dict[str, Prior]
     structure: Transition
     known_states: xr.DataArray | None
@@ -90,7 +91,9 @@ def least_checkpoints(known_states: xr.DataArray | None, units_of: Rows | Units 
     return 1 if known_states is None and units_of is not None else 2
 
 
-def default_priors(chain: Any, emission: Emission, rows: Rows, n_states: int) -> dict[str, Prior]:
+def default_priors(
+    chain: MarkovChain, emission: Emission, rows: Rows, n_states: int
+) -> dict[str, Prior]:
     """Give the default priors of all free variables that have one of their own."""
     of_runs = offsets.priors(rows) if emission.offsets else {}
     return {**chain.priors(n_states), **emission.priors(rows), **of_runs}

@@ -7,9 +7,8 @@ import numpy as np
 
 from bayesphase.model import exponential
 from bayesphase.model.compiled_chain import Plan
+from bayesphase.model.markov_chain import MarkovChain, Parameters
 from bayesphase.model.priors import Prior
-
-Parameters = Mapping[str, Any]
 
 # of an M-step in continuous time, which takes microseconds: how many at most, and the change of the
 # logarithm of a rate under which there are enough
@@ -17,7 +16,7 @@ _MOST_STEPS = 30
 _SETTLED = 1e-3
 
 
-class Timed:
+class Timed(MarkovChain):
     """A chain that switches at constant rates; see `transitions.ContinuousTime`.
 
     The free variable is `switch_rates` (switch), the entries of `rates` (state, state_next) beside
@@ -208,7 +207,7 @@ class Timed:
     def counts(
         self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
     ) -> dict[str, Any]:
-        """Say what is known of each free variable; see `Sticky.counts`.
+        """Say what is known of each free variable; see `MarkovChain.counts`.
 
         Of rates it is how often a path in continuous time is expected to switch, and how long it
         could have.

@@ -1,19 +1,7 @@
 """How a run moves between states: one class per structure, with the options that users give.
 
-`laid_out` fits a structure to the data. The rest of the model works with what it returns, a chain:
-
-- `dims`: variables that the posterior holds and `log_potentials` takes, by name;
-- `attrs`: their attributes where units are not obvious;
-- `spare`: whether there may be more states than are visited;
-- `possible(n_states)`: transitions (state, state) and first states (state) that can happen;
-- `exchangeable(n_states)` (state): whose names mean nothing, so that they can be renumbered;
-- `priors(n_states)`: by the name of the free variables, which need not be those of `dims`;
-- `build(priors, n_states)`: adds the variables to the PyMC model in context;
-- `free(parameters)`: values of the free variables, by name; `named(free)` undoes it;
-- `plan()`: how `compiled_chain` makes log-potentials of the free variables;
-- `log_potentials(parameters, xp)`, `counts(...)`, `maximise(...)` and `jitter(...)` as in `Sticky`.
-
-A known state makes of any chain one that respects it; see `known`.
+`laid_out` fits a structure to the data. The rest of the model works with what it returns, a
+`markov_chain.MarkovChain`.
 """
 
 from collections.abc import Mapping
@@ -24,16 +12,15 @@ import numpy as np
 
 from bayesphase.model.compiled_chain import Plan
 from bayesphase.model.hdp import Weighted
+from bayesphase.model.markov_chain import MarkovChain, Parameters
 from bayesphase.model.masked import Masked, as_mask
 from bayesphase.model.priors import Prior, certain
 from bayesphase.model.rows import Rows
 from bayesphase.model.timed import Timed
 
-Parameters = Mapping[str, Any]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Sticky:
+class Sticky(MarkovChain):
     """Any state may follow any other, and staying is the rule: one step per checkpoint.
 
     `initial_probs` (state) and the rows of `transition_probs` (state, state_next) are Dirichlet.
