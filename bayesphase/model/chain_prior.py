@@ -13,9 +13,6 @@ from bayesphase.model.priors import Prior, parameter
 
 Parameters = Mapping[str, np.ndarray]
 
-# chains with states to spare start so many standard deviations from the mode
-NEAR = 0.2
-
 
 class ChainPrior:
     """Coordinates are those of the chain's free variables, one after the other.

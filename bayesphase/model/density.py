@@ -7,13 +7,13 @@ coordinates that PyMC uses (simplexes as centred log-ratios, shares as logarithm
 and rates as logarithms). `direct_density` returns None for anything else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.linalg import block_diag
 
-from bayesphase.model.chain_prior import NEAR, chain_prior
+from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.compiled import compiled, evaluate, pack
 from bayesphase.model.compiled_lines import Frame, Priors
 from bayesphase.model.emissions import EMISSIONS
@@ -22,6 +22,7 @@ from bayesphase.model.full_gaussian import FullGaussian
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.linear import Linear
 from bayesphase.model.lines import Family, Plain
+from bayesphase.model.local_density import LocalDensity
 from bayesphase.model.offset_density import OffsetDensity
 from bayesphase.model.passes import expect
 from bayesphase.model.spec import Spec, default_priors
@@ -46,7 +47,7 @@ class Stretch(NamedTuple):
     shear: np.ndarray
 
 
-class DirectDensity:
+class DirectDensity(LocalDensity):
     """The density of one model and data set, and the way between its coordinates and parameters.
 
     `block` is what its `compiled` function works on.
@@ -117,20 +118,8 @@ class DirectDensity:
         )
         return type(self)(spec, stretch)
 
-    def log_mass(self, parameters: Mapping[str, np.ndarray]) -> float:
-        """Integral of the density about a mode, as if it were normal there: its logarithm, nats."""
-        near = self.around(parameters)
-        diagonals = np.diag(near._factor), near._stretch.spread.ravel()
-        volume = sum(float(np.log(diagonal).sum()) for diagonal in diagonals)
-        at_mode = near(near.unconstrained(parameters))[0]
-        return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
-
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from: standard normal, or nearer with spare states.
-
-        A state that is entered with no probability at the start has nothing that draws it back.
-        """
-        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
+    def _diagonals(self) -> Iterable[np.ndarray]:
+        return np.diag(self._factor), self._stretch.spread
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""

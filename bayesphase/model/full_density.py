@@ -4,15 +4,16 @@ As `density` has it for the other families: in PyMC's coordinates, or in ones in
 standard normal. What is large is left to BLAS, so that nothing new is compiled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import block_diag
 from scipy.special import betaln, expit, gammaln, log_expit, logit
 
-from bayesphase.model.chain_prior import NEAR, chain_prior
+from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.full_gaussian import FullGaussian
+from bayesphase.model.local_density import LocalDensity
 from bayesphase.model.patterns import Normals, whiten
 from bayesphase.model.patterns import slopes as slopes_of
 from bayesphase.model.priors import parameter
@@ -22,7 +23,7 @@ from bayesphase.model.vine import factor_of, pairs, pull_back, slopes
 Parameters = Mapping[str, np.ndarray]
 
 
-class Stretch(NamedTuple):
+class FullStretch(NamedTuple):
     """Coordinates u in which PyMC's are `centre` (dim) and L u, with L in blocks.
 
     Blocks are lower triangles: `chain` (block, dim, dim) for each free variable of the chain,
@@ -35,7 +36,7 @@ class Stretch(NamedTuple):
     spread: np.ndarray
 
 
-class FullDensity:
+class FullDensity(LocalDensity):
     """The density of one model and data set, and the way between its coordinates and parameters.
 
     PyMC's coordinates are those of the chain, then means, logarithms of scales, and logarithms of
@@ -45,11 +46,11 @@ class FullDensity:
     ----------
     spec : Spec
         Its emission is a `FullGaussian`, its priors are of the families of the default ones.
-    stretch : Stretch, optional
+    stretch : FullStretch, optional
         PyMC's coordinates by default.
     """
 
-    def __init__(self, spec: Spec, stretch: Stretch | None = None) -> None:
+    def __init__(self, spec: Spec, stretch: FullStretch | None = None) -> None:
         if not isinstance(spec.emission, FullGaussian):
             raise TypeError(f"expected a FullGaussian emission, got {spec.emission!r}")
         self._spec = spec
@@ -143,7 +144,7 @@ class FullDensity:
         )
         information = counts[:, None, None] * _information(np.tanh(0.5 * odds), root)
         information += known[:, :, None] * np.eye(known.shape[1])
-        stretch = Stretch(
+        stretch = FullStretch(
             self._centre(parameters),
             self._chain.factors(parameters, expected),
             np.linalg.cholesky(np.linalg.inv(precision)),
@@ -151,18 +152,10 @@ class FullDensity:
         )
         return type(self)(spec, stretch)
 
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from, as `DirectDensity.start` does."""
-        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
-
-    def log_mass(self, parameters: Parameters) -> float:
-        """Integral of the density about a mode, as if it were normal there: its logarithm, nats."""
-        near = self.around(parameters)
-        stretch = near._stretch
-        diagonals = (np.diagonal(part, axis1=1, axis2=2) for part in (stretch.mean, stretch.spread))
-        volume = np.log(np.diag(near._factor)).sum() + sum(np.log(d).sum() for d in diagonals)
-        at_mode = near(near.unconstrained(parameters))[0]
-        return float(at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi))
+    def _diagonals(self) -> Iterable[np.ndarray]:
+        stretch = self._stretch
+        blocks = (np.diagonal(part, axis1=1, axis2=2) for part in (stretch.mean, stretch.spread))
+        return np.diag(self._factor), *blocks
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
@@ -214,12 +207,12 @@ class FullDensity:
         rest = np.hstack([np.log(parameters["scale"]), logit(parameters["correlation_shares"])])
         return self._flat(self._chain.coordinates(parameters), parameters["mean"], rest)
 
-    def _pymc_stretch(self) -> Stretch:
+    def _pymc_stretch(self) -> FullStretch:
         """Leave PyMC's coordinates as they are."""
         n_states, n = self._spec.n_states, self._n_features
         blocks = (family.shape for family in self._chain.families.values())
         n_rest = n + self._n_pairs
-        return Stretch(
+        return FullStretch(
             np.zeros(self._chain.n_dim + n_states * (n + n_rest)),
             [np.tile(np.eye(n), (count, 1, 1)) for count, n in blocks],
             np.tile(np.eye(n), (n_states, 1, 1)),

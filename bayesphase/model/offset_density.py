@@ -5,7 +5,7 @@ rows of a run say about its offset, and coordinates for a chain: levels of state
 runs are tied together, so that each feature has its coordinates mixed by a matrix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,11 +13,12 @@ from scipy.linalg import block_diag
 
 from bayesphase.model import offsets
 from bayesphase.model.by_run import expect_by_run
-from bayesphase.model.chain_prior import NEAR, chain_prior
+from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.innovations import Data
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.linear import Linear
 from bayesphase.model.lines import CURVE, curvature
+from bayesphase.model.local_density import LocalDensity
 from bayesphase.model.passes import Expectation, expect
 from bayesphase.model.priors import parameter
 from bayesphase.model.spec import Spec
@@ -25,7 +26,7 @@ from bayesphase.model.spec import Spec
 Parameters = Mapping[str, np.ndarray]
 
 
-class Frame(NamedTuple):
+class OffsetFrame(NamedTuple):
     """Coordinates w in which PyMC's are `centre` (dim) and, in blocks, L w with lower triangles L.
 
     `chain` (dim, dim) is that of the chain's coordinates; `mixing` (feature, place, place) those of
@@ -38,13 +39,13 @@ class Frame(NamedTuple):
     mixing: np.ndarray
 
 
-class OffsetDensity:
+class OffsetDensity(LocalDensity):
     """The density of one model and data set, and the way between its coordinates and parameters.
 
     Methods as of `density.DirectDensity`.
     """
 
-    def __init__(self, spec: Spec, frame: Frame | None = None) -> None:
+    def __init__(self, spec: Spec, frame: OffsetFrame | None = None) -> None:
         self._spec = spec
         self._chain = chain_prior(spec.transition, spec.priors, spec.n_states)
         self._emission = cast(Linear, spec.emission)  # no other family has offsets
@@ -59,7 +60,7 @@ class OffsetDensity:
         self.n_dim = int(self._ends[-1])
         self._places = self._in_blocks()
         n_places = self._places.shape[1]
-        self._frame = frame or Frame(
+        self._frame = frame or OffsetFrame(
             np.zeros(self.n_dim),
             np.eye(self._chain.n_dim),
             np.tile(np.eye(n_places), (n_features, 1, 1)),
@@ -128,7 +129,7 @@ class OffsetDensity:
         mixing = np.stack(
             [block_diag(own, np.diag(of_scales[:, d])) for d, own in enumerate(mixing)]
         )
-        frame = Frame(
+        frame = OffsetFrame(
             self._centre(parameters),
             block_diag(np.zeros((0, 0)), *(block for blocks in chain for block in blocks)),
             mixing,
@@ -191,17 +192,8 @@ class OffsetDensity:
         out[:, 0, 0] = 1.0 / np.sqrt(2.0 * share.sum(axis=0) + 2.0 * ratio + 0.5)
         return out
 
-    def log_mass(self, parameters: Parameters) -> float:
-        """Return what `DirectDensity.log_mass` does."""
-        near = self.around(parameters)
-        diagonals = np.diag(near._frame.chain), np.einsum("dii->di", near._frame.mixing)
-        volume = sum(float(np.log(diagonal).sum()) for diagonal in diagonals)
-        at_mode = near(near.unconstrained(parameters))[0]
-        return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
-
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a point for a chain to start from, as `DirectDensity.start` does."""
-        return (NEAR if self._spec.transition.spare else 1.0) * rng.normal(size=self.n_dim)
+    def _diagonals(self) -> Iterable[np.ndarray]:
+        return np.diag(self._frame.chain), np.einsum("dii->di", self._frame.mixing)
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
@@ -263,7 +255,7 @@ class OffsetDensity:
         )
 
     def _in_blocks(self) -> np.ndarray:
-        """Where the coordinates (feature, place) of `Frame.mixing` are, after the chain's."""
+        """Where the coordinates (feature, place) of `OffsetFrame.mixing` are, after the chain's."""
         every = np.arange(self._chain.n_dim, self.n_dim) - self._chain.n_dim
         every = np.concatenate([np.zeros(self._chain.n_dim, int), every])
         _, lines, log_scale, unit = self._split(every)
