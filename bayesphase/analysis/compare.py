@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import softmax
 
 from bayesphase.analysis._elpd import features_of, fingerprint, standard_error
 from bayesphase.analysis.elpd import loo
@@ -84,7 +85,7 @@ def compare(
     weigh = {
         "stacking": stacking_weights,
         "bb-pseudo-bma": _bootstrapped_weights,
-        "pseudo-bma": lambda elpd_i: _softmax(elpd_i.sum(axis=0)),
+        "pseudo-bma": lambda elpd_i: softmax(elpd_i.sum(axis=0)),
     }[method]
     total = elpd_i.sum(axis=0)
     short = elpd_i - elpd_i[:, [total.argmax()]]
@@ -135,13 +136,8 @@ def _bootstrapped_weights(elpd_i: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(124)
     weights = np.zeros(n_models)
     for _ in range(_RESAMPLES):
-        weights += _softmax(n_units * rng.dirichlet(np.ones(n_units)) @ elpd_i)
+        weights += softmax(n_units * rng.dirichlet(np.ones(n_units)) @ elpd_i)
     return weights / _RESAMPLES
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    positive = np.exp(x - x.max())
-    return positive / positive.sum()
 
 
 def _estimates(fits: Mapping[str, Any], by: str) -> dict[str, "ELPDData"]:

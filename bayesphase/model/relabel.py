@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from scipy.optimize import linear_sum_assignment
 
+_MOST_ROUNDS = 20  # of matching all draws to the mode of the last round; few are needed
+
 
 @njit(cache=True)
 def _overlap(paths, pivot, n_states):  # type: ignore[no-untyped-def]
@@ -50,7 +52,6 @@ def permutations(
     starts: np.ndarray,
     *,
     free: np.ndarray | None = None,
-    max_iterations: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the renumbering of every draw's states.
 
@@ -78,7 +79,7 @@ def permutations(
         return np.tile(np.arange(n_states), (len(paths), 1)), np.zeros(len(paths))
     order = np.full((len(paths), n_states), -1)
     pivot = paths[len(paths) // 2]
-    for _ in range(max_iterations):
+    for _ in range(_MOST_ROUNDS):
         overlap = _overlap(paths, pivot, n_states)
         previous = order
         order = np.tile(np.arange(n_states), (len(paths), 1))

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from bayesphase.plots import _style
 
+LIKELY = 0.5  # what is less probable has a hollow marker
 _SPREAD = 0.5  # of a row: over how much of it its phases are spread
 
 

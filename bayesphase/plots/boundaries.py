@@ -6,8 +6,6 @@ from matplotlib.axes import Axes
 
 from bayesphase.plots import _rows, _style, _tables
 
-_LIKELY = 0.5  # phases that a run visits with a smaller probability have hollow markers
-
 
 def plot_boundaries(
     table_or_fit: xr.Dataset | xr.DataTree,
@@ -61,7 +59,7 @@ def plot_boundaries(
         _rows.name_rows(drawn, runs, "run")
         for state, height in zip(states, _rows.heights(len(states)), strict=True):
             _draw_phase(drawn, table.sel(state=state), height, colors[int(state)])
-        hollow = _rows.hollow_handle(f"visited with p < {_LIKELY:g}")
+        hollow = _rows.hollow_handle(f"visited with p < {_rows.LIKELY:g}")
         _style.legend_above(
             drawn, [*_rows.phase_handles(states), *_rows.interval_handles(table), hollow]
         )
@@ -82,6 +80,6 @@ def _draw_phase(ax: Axes, phase: xr.Dataset, height: float, color: str) -> None:
             row + height,
             marker=marker,
             color=color,
-            hollow=visited < _LIKELY,
+            hollow=visited < _rows.LIKELY,
             alpha=0.3 + 0.7 * visited,
         )

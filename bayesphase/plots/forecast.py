@@ -11,12 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bayesphase.analysis.forecast_intervals import forecast_intervals
-from bayesphase.plots import _style, _tables
+from bayesphase.plots import _rows, _style, _tables
 
 _ROW = 2.3  # of its text that an interval with its text is high
 _BAND, _INNER = "#c9c9c9", "#8f8f8f"  # of the 90% and the 50% interval
 _MARGIN = 0.02  # of the steps that are drawn
-_LIKELY = 0.5  # phases that are entered with a smaller probability have hollow markers
 
 
 def plot_forecast(
@@ -71,7 +70,7 @@ def plot_forecast(
     label, fan = _fan(intervals, metric)
     fan, one = fan.sel(run=name), intervals.sel(run=name)
     recorded = _recorded(history, label, name, float(one["now"]))
-    rows = _rows(one)
+    rows = _to_come(one)
     with _style.drawing_on(ax, height=2.9) as drawn:
         _draw_phases(drawn, one)
         _draw_fan(drawn, fan, recorded, float(one["now"]))
@@ -144,7 +143,7 @@ class _Row(NamedTuple):
     probability: float
 
 
-def _rows(one: xr.Dataset) -> list[_Row]:
+def _to_come(one: xr.Dataset) -> list[_Row]:
     """Return what is to come, convergence first."""
     now, found = float(one["now"]), []
     if "converged_step" in one:  # which is taken to come
@@ -256,7 +255,7 @@ def _draw_times(ax: Axes, one: xr.Dataset, rows: list[_Row]) -> float:
                 [height],
                 marker="*" if state is None else _style.phase_marker(state),
                 markersize=7 if state is None else 4.5,
-                markerfacecolor=color if (likely := probability >= _LIKELY) else "white",
+                markerfacecolor=color if (likely := probability >= _rows.LIKELY) else "white",
                 markeredgecolor="white" if likely else color,
                 markeredgewidth=0.6 if likely else 1.0,
                 **{**line, "color": color},

@@ -8,9 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from bayesphase.analysis.phases import boundaries, most_likely_path, phase_probabilities
-from bayesphase.plots import _curves, _style, _tables
+from bayesphase.plots import _curves, _rows, _style, _tables
 
-_LIKELY = 0.5  # as in plot_boundaries
 _STRIP = 4.0  # points
 _CROWDED = 20  # runs from which panels are smallest
 
@@ -149,7 +148,7 @@ def _draw_boundaries(ax: Axes, table: xr.Dataset) -> None:
     start = ax.get_xlim()[0]
     for state in range(table.sizes["state"]):
         phase = table.isel(state=state)
-        if not float(phase["visited"]) >= _LIKELY or float(phase["first_step"]) <= start:
+        if not float(phase["visited"]) >= _rows.LIKELY or float(phase["first_step"]) <= start:
             continue
         ax.axvspan(
             float(phase["lower"]), float(phase["upper"]), color="#dcdcdc", linewidth=0, zorder=0

@@ -106,9 +106,9 @@ def plot_pca(
     return drawn
 
 
-def _along(xy: np.ndarray, n: int = 10) -> np.ndarray:
-    """Points on the lines between checkpoints, `n` on each."""
-    at = np.arange(0, max(len(xy) - 1, 0), 1 / n)
+def _along(xy: np.ndarray) -> np.ndarray:
+    """Points on the lines between checkpoints, ten on each."""
+    at = np.arange(0, max(len(xy) - 1, 0), 0.1)
     whole = np.arange(len(xy))
     return np.stack([np.interp(at, whole, column) for column in xy.T], axis=1) if len(xy) else xy
 

@@ -38,7 +38,7 @@ def drawn(analysis: Analysis) -> dict[str, Any]:
             _run(analysis, panels, run, at, limit)
             for run, at in zip(analysis.features["run"].values.tolist(), kept, strict=True)
         ],
-        "fits": [_fit(analysis, tables, kept) for tables in analysis.fits],
+        "fits": [_fit(tables, kept) for tables in analysis.fits],
     }
 
 
@@ -120,7 +120,7 @@ def _curve(curve: xr.DataArray, drawn_at: np.ndarray, limit: int) -> dict[str, A
     return {"steps": known["step"].values.tolist(), "values": _rounded(known.values)}
 
 
-def _fit(analysis: Analysis, tables: FitTables, kept: list[np.ndarray]) -> dict[str, Any]:
+def _fit(tables: FitTables, kept: list[np.ndarray]) -> dict[str, Any]:
     states = tables.states
     colors = list(_style.phase_colors(states).values())
     return {

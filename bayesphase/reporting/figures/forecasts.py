@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.plots import _style
+from bayesphase.plots import _rows, _style
 from bayesphase.reporting.figures import _plot
 from bayesphase.reporting.gather import Analysis
 
@@ -13,7 +13,6 @@ _ROW = 26  # pixels for a median with its interval
 _LONGEST = 16  # letters of a name beside its row
 _SPREAD = 0.8  # of a row that its intervals take
 _ROOM = 0.14  # of the axis that is left free for probabilities, left of all rows
-_LIKELY = 0.5  # as in plot_forecast: hollow markers below that
 
 
 class _Kind(NamedTuple):
@@ -90,7 +89,7 @@ def _draw(made: Any, kind: _Kind, now: np.ndarray, rows: np.ndarray, end: float)
             "forecasts:medians",
             x=middle[seen].tolist(),
             y=y[seen].tolist(),
-            fill=np.where(probability[seen] >= _LIKELY, 1.0, 0.0).tolist(),
+            fill=np.where(probability[seen] >= _rows.LIKELY, 1.0, 0.0).tolist(),
         ),
         marker=kind.marker,
         fill_alpha="fill",

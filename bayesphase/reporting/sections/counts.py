@@ -23,17 +23,12 @@ def section(analysis: Analysis) -> Section:
             "counts": None if counts.table is None else _counts(counts.table),
             "believable": counts.table is not None and bool(counts.table.attrs["believable"]),
             "verdict": "" if counts.table is None else counts.table.attrs["verdict"],
-            "figure": has_figure(analysis),
+            "figure": counts.table is not None,
             "comparison": None if comparison.table is None else _comparison(comparison.table),
             "notes": [*counts.notes, *comparison.notes],
             "visited": [_visited(i, tables) for i, tables in enumerate(analysis.fits)],
         },
     )
-
-
-def has_figure(analysis: Analysis) -> bool:
-    """Tell whether there are probabilities to draw."""
-    return analysis.counts.table is not None
 
 
 def _counts(table: xr.Dataset) -> Table:
