@@ -41,9 +41,6 @@ class Anchored(MarkovChain):
     def __init__(self, chain: MarkovChain, known: np.ndarray, rows: Rows, n_states: int) -> None:
         self._chain = chain
         self.known: np.ndarray = known
-        self.dims: dict[str, tuple[str, ...]] = chain.dims
-        self.attrs: dict[str, dict[str, Any]] = chain.attrs
-        self.spare: bool = chain.spare
         starts = rows.layout.starts
         # of a run's first checkpoint nothing leads into it, but there always is a second
         leaving = np.full(len(known), UNKNOWN)
@@ -60,6 +57,21 @@ class Anchored(MarkovChain):
         )
         self._open = rows_[:, :, None] & columns[:, None, :]
         self.rows = rows.with_gap_index(which.ravel().astype(np.int64))
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dims of the variables by name."""
+        return self._chain.dims
+
+    @property
+    def attrs(self) -> dict[str, dict[str, Any]]:
+        """Attributes of these."""
+        return self._chain.attrs
+
+    @property
+    def spare(self) -> bool:
+        """Whether there may be more states than are visited."""
+        return self._chain.spare
 
     def exchangeable(self, n_states: int) -> np.ndarray:
         """Say which states (state) could be called by each other's names."""

@@ -45,8 +45,7 @@ class Masked(MarkovChain):
         first: int | None = None,
         spare: bool = False,
     ):
-        self._allowed, self._first = allowed, first
-        self.spare: bool = spare
+        self._allowed, self._first, self._spare = allowed, first, spare
         self._counts = np.where(allowed, counts, 0.0)
         n_states = len(allowed)
         # entries of a row in the order in which they are broken off: staying, the others that are
@@ -56,6 +55,11 @@ class Masked(MarkovChain):
         self._order = np.argsort(last, axis=1, kind="stable")
         place = np.arange(n_states)
         self._broken = place < allowed.sum(axis=1, keepdims=True) - 1
+
+    @property
+    def spare(self) -> bool:
+        """Whether there may be more states than are visited."""
+        return self._spare
 
     def exchangeable(self, n_states: int) -> np.ndarray:
         """Say which states (state) could be called by each other's names: none."""

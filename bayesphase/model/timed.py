@@ -44,12 +44,16 @@ class Timed(MarkovChain):
     def __init__(self, gaps: np.ndarray, median: float, *, shape: float, dwell: float) -> None:
         self.gaps, self.median = gaps, median
         self._shape, self._dwell = shape, dwell
-        self.attrs: dict[str, dict[str, Any]] = {
+
+    @property
+    def attrs(self) -> dict[str, dict[str, Any]]:
+        """Attributes of the variables, by name."""
+        return {
             "rates": {"long_name": "rate of switching", "units": "1 / optimiser step"},
             "transition_probs": {
                 "long_name": "transition probability over the median gap",
                 "units": "1",
-                "gap": median,
+                "gap": self.median,
             },
         }
 
