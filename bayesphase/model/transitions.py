@@ -123,15 +123,7 @@ class Sticky(MarkovChain):
     def counts(
         self, parameters: Parameters, expected_transitions: np.ndarray, first_states: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Say what is known of each free variable, in the form that its prior in `conjugate` takes.
-
-        Parameters
-        ----------
-        parameters : mapping
-        expected_transitions : ndarray (gap, state, state)
-        first_states : ndarray (state)
-            Expected number of runs that start in each state, both under these parameters.
-        """
+        """Say what is known of each free variable; see `MarkovChain.counts`."""
         return {
             "initial_probs": first_states,
             "transition_probs": expected_transitions.sum(axis=0),
@@ -143,22 +135,7 @@ class Sticky(MarkovChain):
         first_states: np.ndarray,
         current: Parameters | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
-        """M-step, at the posterior mean so that no probability is 0.
-
-        Parameters
-        ----------
-        expected_transitions : ndarray (gap, state, state)
-        first_states : ndarray (state)
-            Expected number of runs that start in each state.
-        current : mapping, optional
-            The parameters that made these expected; makes no difference here.
-
-        Returns
-        -------
-        parameters : dict
-        log_prior : float
-            Of these parameters, up to a constant.
-        """
+        """M-step, at the posterior mean so that no probability is 0; see `MarkovChain.maximise`."""
         counts = self._pseudo_counts(len(first_states))
         rows = expected_transitions.sum(axis=0) + counts
         initial = first_states + 1.0
