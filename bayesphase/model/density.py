@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from bayesphase.model.chain_prior import chain_prior
+from bayesphase.model.checks import threads
 from bayesphase.model.compiled import compiled, evaluate, pack
 from bayesphase.model.compiled_lines import Frame, Priors
 from bayesphase.model.emissions import EMISSIONS
@@ -72,6 +73,10 @@ class DirectDensity(LocalDensity):
     def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
         """Log density (nats) and its gradient at `u`, an unconstrained point of `n_dim` numbers."""
         return evaluate(self.block, u, self.compiled)
+
+    def threads(self, cores: int | None) -> int:
+        """All `cores`: the sampler calls compiled code, without Python in between."""
+        return threads(cores)
 
     def _packed(self) -> np.ndarray:
         centre, chain, spread, shear = self._stretch

@@ -17,12 +17,16 @@ from bayesphase.model.family import Emission
 from bayesphase.model.numbering import numbered
 from bayesphase.model.observed import Observed
 from bayesphase.model.offset_search import RunLevels, levels_of_runs
+from bayesphase.model.offsets import without
 from bayesphase.model.rows import Rows
 
 # partitions tried for each one that is climbed to the top, and the steps taken from each
 TRIED_PER_RESTART = 5
 _SHORT = 10
 _LONG = 500
+
+# how often each climb is asked for better offsets of single features
+_ROUNDS = 2
 
 # nats apart that two climbs into the same mode may be, if they are near its top
 _SAME_HEIGHT = 0.1
@@ -83,8 +87,27 @@ def starting_points(
     with ThreadPoolExecutor(threads(cores)) as pool:
         climbs = list(pool.map(lambda climb: climb.run(_SHORT), climbs))
         promising = (_of_each_number if spare else _promising)(climbs, n_restarts)
-        starts = list(pool.map(lambda climb: climb.run(_LONG).start(), promising))
-    return sorted(starts, key=lambda start: -start.log_density)
+        climbs = list(pool.map(lambda climb: climb.run(_LONG), promising))
+    climbs.sort(key=lambda climb: -climb.log_density)
+    if emission.offsets:
+        climbs[0] = _crossed(climbs[0], climbs[1:], rows)
+    return [climb.start() for climb in climbs]
+
+
+def _crossed(best: "_Climb", others: list["_Climb"], rows: Rows) -> "_Climb":
+    """Let the best take over the offsets of single features that others have found better.
+
+    Given the path features are independent, and each may have its offsets in several modes: a climb
+    that is the best in some features is seldom so in all.
+    """
+    for other in others * _ROUNDS:
+        states = best.path(rows)
+        better = other.explained(rows, states) > best.explained(rows, states)
+        if better.any():
+            offset = np.where(better, other.offset, best.offset)
+            crossed = best.from_here(states, offset).run(_LONG)
+            best = crossed if crossed.log_density > best.log_density else best
+    return best
 
 
 def _promising(climbs: list["_Climb"], n: int) -> list["_Climb"]:
@@ -158,6 +181,11 @@ class _Climb:
         self.log_density = -np.inf
 
     @property
+    def offset(self) -> np.ndarray:
+        """Offsets (run, feature) of the scaled features, 0 where there are none."""
+        return np.zeros(()) if self._levels is None else self._levels.offset
+
+    @property
     def _here(self) -> Observed:
         return self._observed if self._levels is None else self._levels.here
 
@@ -185,6 +213,26 @@ class _Climb:
             if gained < tolerance:
                 break
         return self
+
+    def path(self, rows: Rows) -> np.ndarray:
+        """Draw a path (row) with middling luck: the likely one where states are clear."""
+        states = np.empty(len(rows.values), np.int8)
+        potentials = self._transition.log_potentials(self._parameters, np)
+        lines = self._emission.lines(self._parameters, self._observed)
+        middle, log_likelihood = np.full(len(states), 0.5), np.empty(len(rows.layout.starts))
+        self._here.draw_paths(lines, potentials, middle, states, log_likelihood)
+        return states
+
+    def explained(self, rows: Rows, states: np.ndarray) -> np.ndarray:
+        """Log density (feature), nats, of the features given a path."""
+        parameters = self.start().parameters
+        density = self._emission.density_by_feature(without(rows, parameters), parameters)
+        return np.nansum(density[np.arange(len(states)), states], axis=0)
+
+    def from_here(self, states: np.ndarray, offset: np.ndarray) -> "_Climb":
+        """Begin another climb, from a path and offsets (run, feature)."""
+        n_states = len(self._expected.first_states)
+        return _Climb(self._observed, states, n_states, self._emission, self._transition, offset)
 
     def start(self) -> Start:
         """Return where the climb is."""

@@ -40,6 +40,11 @@ class Family(NamedTuple):
     log_norm: float
 
 
+def parabola_at(location: Any, rate: Any, bend: Any, shift: Any) -> tuple[Any, Any]:
+    """First two coefficients of a curve seen at y + shift, location + rate y + bend y² at y."""
+    return location + (rate + bend * shift) * shift, rate + 2.0 * bend * shift
+
+
 def lines_of(family: Any, location: Any, scale: Any, rate: Any, bend: Any) -> Any:
     """Lines of scaled features, `Constants` of a `Plain` family.
 

@@ -6,10 +6,14 @@ from typing import Self
 
 import numpy as np
 
+from bayesphase.model.checks import threads
 from bayesphase.model.spec import Spec
 
 # chains with states to spare start so many standard deviations from the mode
 _NEAR = 0.2
+
+# with fewer rows most of a call is Python's, and calls from several threads wait for each other
+_MANY_ROWS = 10_000
 
 
 class LocalDensity(ABC):
@@ -40,6 +44,10 @@ class LocalDensity(ABC):
         volume = sum(float(np.log(diagonal).sum()) for diagonal in near._diagonals())
         at_mode = near(near.unconstrained(parameters))[0]
         return at_mode + volume + 0.5 * self.n_dim * np.log(2.0 * np.pi)
+
+    def threads(self, cores: int | None) -> int:
+        """How many threads it is best called from, of so many `cores`; all by default."""
+        return threads(cores) if len(self._spec.rows.values) >= _MANY_ROWS else 1
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a point for a chain to start from: standard normal, or nearer with spare states.

@@ -3,6 +3,11 @@
 With the shifted features everything is as there. What is new are the offsets' own prior, what the
 rows of a run say about its offset, and coordinates for a chain: levels of states and offsets of
 runs are tied together, so that each feature has its coordinates mixed by a matrix.
+
+What all offsets have in common changes nothing but the prior if the lines of all states move along.
+For levels that is a straight valley of the density, which the matrix follows. The coefficients of a
+parabola move by squares: there the coordinates are those of the parabola about the mean offset of
+the runs, a change of variables whose determinant is 1.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +22,7 @@ from bayesphase.model.chain_prior import chain_prior
 from bayesphase.model.innovations import Data
 from bayesphase.model.line_prior import LinePrior
 from bayesphase.model.linear import Linear
-from bayesphase.model.lines import CURVE, curvature
+from bayesphase.model.lines import CURVE, curvature, parabola_at
 from bayesphase.model.local_density import LocalDensity
 from bayesphase.model.passes import Expectation, expect
 from bayesphase.model.priors import parameter
@@ -27,7 +32,9 @@ Parameters = Mapping[str, np.ndarray]
 
 
 class OffsetFrame(NamedTuple):
-    """Coordinates w in which PyMC's are `centre` (dim) and, in blocks, L w with lower triangles L.
+    """Coordinates w in which levelled ones are `centre` (dim) and L w, in lower triangles L.
+
+    Levelled coordinates are PyMC's, but for parabolas, which are about the mean offset.
 
     `chain` (dim, dim) is that of the chain's coordinates; `mixing` (feature, place, place) those of
     each feature: the log of the offsets' scale, the offsets by run, the location, rate and bend of
@@ -71,29 +78,54 @@ class OffsetDensity(LocalDensity):
         spec, chain, lines = self._spec, self._chain, self._lines
         observed = lines.observed
         with np.errstate(all="ignore"):  # far out the density is no number, and says so
-            x, y, log_scale, unit = self._split(self._pymc(u))
+            x, y, log_scale, unit = self._split(self._levelled(u))
             free = chain.free(x)
             parameters = spec.transition.named(free)
             potentials = spec.transition.log_potentials(parameters, np)
-            point, scale = lines.at(y), np.exp(log_scale)
-            offset = offsets.of_unit(unit, scale, self._precision)
+            offset = offsets.of_unit(unit, np.exp(log_scale), self._precision)
+            mean = offset.mean(axis=0)
+            y = self._about(y, mean)
+            point = lines.at(y)
             data = spec.emission.at({"offset": offset}, observed).data
             expected, by_run, _ = expect_by_run(data, point.lines, observed.run_of, *potentials)
             chain_value, to_x = chain.value_and_slope(free, parameters, expected)
             lines_value, to_y = lines.value_and_slope(y, point, expected.sums)
-            own_value, to_log_scale, to_unit = self._own(
-                log_scale, unit, by_run / observed.series.spread
-            )
+            to_y, to_mean = self._pull_about(y, to_y, mean)
+            to_offset = by_run / observed.series.spread + to_mean / len(offset)
+            own_value, to_log_scale, to_unit = self._own(log_scale, unit, to_offset)
             value = expected.log_likelihood.sum() + chain_value + lines_value + own_value
             parts = (to_x, to_y, to_log_scale, to_unit)
             return float(value), self._back(np.concatenate([part.ravel() for part in parts]))
+
+    def _about(self, y: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """Coordinates (..., kind, state, feature) of lines from those about levels (..., feature).
+
+        Only parabolas have others.
+        """
+        if self._emission.kind != CURVE:
+            return y
+        location, scale, rate, bend = np.moveaxis(y, -3, 0)
+        location, rate = parabola_at(location, rate, bend, level[..., None, :])
+        return np.stack([location, scale, rate, bend], axis=-3)
+
+    def _pull_about(
+        self, y: np.ndarray, slope: np.ndarray, level: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient in what `_about` took, and in the levels (feature), from that in `y`."""
+        if self._emission.kind != CURVE:
+            return slope, np.zeros(level.shape)
+        to_location, to_scale, to_rate, to_bend = slope
+        _, _, rate, bend = y
+        back = [to_location, to_scale, to_rate + level * to_location]
+        back.append(to_bend + level * (2.0 * to_rate + level * to_location))
+        return np.stack(back), np.sum(to_location * rate + 2.0 * to_rate * bend, axis=0)
 
     def _own(
         self, log_scale: np.ndarray, unit: np.ndarray, to_offset: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray]:
         """Log density of the offsets' prior, and the gradient of all in their coordinates.
 
-        `to_offset` (run, feature) is the gradient of the log-likelihood.
+        `to_offset` (run, feature) is the gradient of all else in the offsets.
         """
         scale = np.exp(log_scale)
         far = self._precision * scale**2
@@ -184,6 +216,17 @@ class OffsetDensity(LocalDensity):
             for j in range(n_kinds):
                 precision[:, at, states + j * n_states] += by_run[..., i, j].sum(axis=0).T
             precision[:, at, at] += sigma[i].T ** -2
+        if emission.kind == CURVE:
+            level = parameters["offset"].mean(axis=0)[:, None]
+            turn = np.tile(np.eye(size), (n_features, 1, 1))
+            location, rate, bent = states, states + n_states, states + 2 * n_states
+            turn[:, location, rate] = level
+            turn[:, location, bent] = level**2
+            turn[:, rate, bent] = 2.0 * level
+            each = (per_unit / n_runs).T[:, None, :]
+            turn[:, location, :n_runs] = slope.T[:, :, None] * each
+            turn[:, rate, :n_runs] = 2.0 * bend.T[:, :, None] * each
+            precision = np.swapaxes(turn, 1, 2) @ precision @ turn
         out = np.zeros((n_features, size + 1, size + 1))
         out[:, 1:, 1:] = np.linalg.cholesky(np.linalg.inv(precision))
         # what is known of the logarithm of the scale of offsets that are seen with some error
@@ -197,13 +240,14 @@ class OffsetDensity(LocalDensity):
 
     def parameters(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """Parameters, by name, of unconstrained points (..., n_dim)."""
-        x, y, log_scale, unit = self._split(self._pymc(u))
+        x, y, log_scale, unit = self._split(self._levelled(u))
         scale = np.exp(log_scale)
+        offset = offsets.of_unit(unit, scale[..., None, :], self._precision)
         return {
             **self._chain.parameters(x),
-            **self._lines.parameters(y),
+            **self._lines.parameters(self._about(y, offset.mean(axis=-2))),
             "offset_scale": scale,
-            "offset": offsets.of_unit(unit, scale[..., None, :], self._precision),
+            "offset": offset,
         }
 
     def unconstrained(self, parameters: Parameters) -> np.ndarray:
@@ -217,8 +261,8 @@ class OffsetDensity(LocalDensity):
         ]
         return away
 
-    def _pymc(self, u: np.ndarray) -> np.ndarray:
-        """PyMC's coordinates (..., dim)."""
+    def _levelled(self, u: np.ndarray) -> np.ndarray:
+        """Undo the mixing: levelled coordinates (..., dim), see `OffsetFrame`."""
         n_chain, out = self._chain.n_dim, np.empty(np.shape(u))
         out[..., :n_chain] = u[..., :n_chain] @ self._frame.chain.T
         own = u[..., n_chain:][..., self._places, None]
@@ -226,7 +270,7 @@ class OffsetDensity(LocalDensity):
         return out + self._frame.centre
 
     def _back(self, slope: np.ndarray) -> np.ndarray:
-        """Gradient in these coordinates from that in PyMC's."""
+        """Gradient in these coordinates from that in levelled ones."""
         n_chain, out = self._chain.n_dim, np.empty(len(slope))
         out[:n_chain] = slope[:n_chain] @ self._frame.chain
         own = slope[n_chain:][self._places][:, None, :]
@@ -234,13 +278,13 @@ class OffsetDensity(LocalDensity):
         return out
 
     def _centre(self, parameters: Parameters) -> np.ndarray:
-        """Return the point in PyMC's coordinates."""
-        scale = parameters["offset_scale"]
+        """Return the point in levelled coordinates."""
+        scale, offset = parameters["offset_scale"], parameters["offset"]
         parts = (
             self._chain.coordinates(parameters),
-            self._lines.coordinates(parameters),
+            self._about(self._lines.coordinates(parameters), -offset.mean(axis=0)),
             np.log(scale),
-            offsets.to_unit(parameters["offset"], scale, self._precision),
+            offsets.to_unit(offset, scale, self._precision),
         )
         return np.concatenate([part.ravel() for part in parts])
 

@@ -119,7 +119,7 @@ def sample_direct(
         draws=draws,
         tune=tune,
         chains=chains,
-        cores=cores,
+        cores=density.threads(cores),
         target_accept=target_accept,
         seed=random_seed,
         save_warmup=False,

@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 
 from bayesphase.model import offsets
-from bayesphase.model.checks import threads
 from bayesphase.model.density import direct_density
 from bayesphase.model.spec import Spec
 
@@ -40,10 +39,10 @@ class Target:
     def __init__(self, spec: Spec, feature: np.ndarray, *, cores: int | None = None) -> None:
         self.spec = spec
         self.feature = feature
-        self._cores = threads(cores)
         direct = direct_density(spec)
         self.compiled = direct is not None
         if direct is not None:
+            self._cores = direct.threads(cores)
             self.n_dim: int = direct.n_dim
             self.value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]] = direct
             self.unconstrained: Callable[[Parameters], np.ndarray] = direct.unconstrained

@@ -1,14 +1,21 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import invgamma
 from test_rows import grid
 
-from bayesphase.model.emissions import Gaussian
+import bayesphase as bp
+from bayesphase.model import initial
+from bayesphase.model.emissions import Gaussian, QuadraticDrift
 from bayesphase.model.forward_backward import forward_backward
 from bayesphase.model.initial import starting_points
 from bayesphase.model.rows import rows_of
 from bayesphase.model.simulate import simulate
+from bayesphase.model.spec import specify
 from bayesphase.model.transitions import Sticky
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 def easy(random_seed=1):
@@ -170,3 +177,17 @@ def test_one_state():
 def test_no_restart_is_refused():
     with pytest.raises(ValueError, match="n_restarts must be at least 1, got 0"):
         find(easy()[0], 2, n_restarts=0)
+
+
+def test_single_features_have_the_best_offsets_that_any_climb_found(monkeypatch):
+    """Each has modes of its own: without the exchange the best climb is far below this one."""
+    features = bp.features(bp.open_metrics(DATA / "modular_addition.nc"))
+    emission = QuadraticDrift(offsets=True)
+    spec = specify(features, 3, emission=emission, transition="sticky", priors=None)
+    options = {"emission": emission, "transition": spec.transition, "n_restarts": 3}
+    with_exchange = find(spec.rows, 3, **options)
+    monkeypatch.setattr(initial, "_crossed", lambda best, others, rows: best)
+    without = find(spec.rows, 3, **options)
+    assert with_exchange[0].log_density > without[0].log_density + 100.0
+    others = [start.log_density for start in with_exchange[1:]]
+    assert others == [start.log_density for start in without[1:]]

@@ -21,6 +21,7 @@ from bayesphase.model.forward_backward import forward_backward
 from bayesphase.model.pointwise import likelihood_of_rows
 from bayesphase.model.rows import rows_of
 from bayesphase.model.spec import recorded, specify
+from bayesphase.model.target import Target
 from bayesphase.model.transitions import LeftToRight, Sticky
 
 QUICK = {"progressbar": False, "n_restarts": 2}
@@ -40,6 +41,40 @@ def _levels(*, n_states=2, n_runs=6, n_steps=60, n_features=2, apart=1.0, seed=0
     )  # fmt: skip
     offset = apart * np.random.default_rng(seed).normal(size=(n_runs, n_features))
     return data["features"] + offset[:, None], offset
+
+
+class _InPymc:
+    """A density of two states in PyMC's coordinates, which for parabolas are not its own.
+
+    Coordinates of lines come after those of the chain: one less than there are probabilities.
+    """
+
+    def __init__(self, density, emission):
+        self._density, self._emission, self._chain = density, emission, 2**2 - 1
+
+    def _from_own(self, u):
+        if self._emission.name != "quadratic_drift":
+            return u
+        x, found = u.copy(), self._density.parameters(u)
+        lines = [np.log(found[name]) if name == "scale" else found[name] for name in found
+                 if name in self._emission.dims]  # fmt: skip
+        x[self._chain : self._chain + np.size(lines)] = np.ravel(lines)
+        return x
+
+    def __call__(self, x):
+        u = x.copy()
+        for _ in range(3):  # each coordinate of a line moves with the ones after it: exact by now
+            u += x - self._from_own(u)
+        value, slope = self._density(u)
+        step = 1e-4
+        turn = np.stack(
+            [
+                (self._from_own(u + step * unit) - self._from_own(u - step * unit)) / (2.0 * step)
+                for unit in np.eye(len(u))
+            ],
+            axis=1,
+        )
+        return value, np.linalg.solve(turn.T, slope)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +100,7 @@ def test_value_and_gradient_are_those_of_the_pymc_model(emission, transition, ev
     rng = np.random.default_rng(1)
     for size in (0.3, 1.0):
         x = size * rng.normal(size=density.n_dim)
-        _assert_as_in_pymc(density, spec, features, x)
+        _assert_as_in_pymc(_InPymc(density, emission), spec, features, x)
     near = density.around(density.parameters(x))
     u = rng.normal(size=near.n_dim)
     np.testing.assert_allclose(near.unconstrained(near.parameters(u)), u, atol=1e-8)
@@ -75,6 +110,24 @@ def test_value_and_gradient_are_those_of_the_pymc_model(emission, transition, ev
     step, along = 1e-6, rng.normal(size=len(u)) / np.sqrt(len(u))
     change = (near(u + step * along)[0] - near(u - step * along)[0]) / (2.0 * step)
     assert change == pytest.approx(slope @ along, rel=1e-4, abs=1e-5 * np.abs(slope).max())
+
+
+def test_what_all_offsets_share_is_left_to_the_prior():
+    """In the coordinates that are sampled, parabolas move along: no curved valley is left."""
+    features = _features(n_runs=4, n_steps=25)
+    spec = _specify(features, 2, emission=QuadraticDrift(offsets=True))
+    target = Target(spec, features["feature"].values)
+    prior = target.prior()
+    x = 0.3 * np.random.default_rng(2).normal(size=target.n_dim)
+    parameters = direct_density(spec).parameters(x)
+    points = [x]
+    for common in (-1.0, 2.0):
+        there = target.unconstrained({**parameters, "offset": parameters["offset"] + common})
+        n_offsets = parameters["offset"].size
+        points.append(np.concatenate([x[:-n_offsets], there[-n_offsets:]]))
+        assert np.abs(points[-1] - x).max() > 0.5
+    fit = target(np.array(points)) - prior(np.array(points))
+    np.testing.assert_allclose(fit[1:], fit[0], rtol=1e-9)
 
 
 def test_what_is_sampled_is_the_offset_by_another_name():
