@@ -16,6 +16,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # need not know each other: `model` takes features from anywhere, `analysis` a fit from a file; it
 # asks `model` only for densities that are not in the fit.
 MAY_USE = {
+    "_checks": set(),
     "_compat": set(),
     "_storage": set(),
     "contract": set(),
@@ -25,9 +26,9 @@ MAY_USE = {
     "inspection": {"_storage", "dataset", "findings"},
     "results": {"_storage"},
     "recording": {"_storage", "combine", "contract", "dataset"},
-    "views": {"dataset"},
-    "model": {"_compat"},
-    "analysis": {"model"},
+    "views": {"_checks", "dataset"},
+    "model": {"_checks", "_compat"},
+    "analysis": {"_checks", "model"},
     "plots": {"analysis"},
     "reporting": {"views", "analysis", "plots"},
     "tasks": {"recording", "combine", "dataset"},
@@ -48,7 +49,8 @@ ONLY_IN = {
     "nutpie": {"model"},
     "numba": {"model"},
     "llvmlite": {"model"},
-    "joblib": {"recording", "model"},  # for its pool of processes; its pickles are not for files
+    # for its pool of processes, and to count cores; its pickles are not for files
+    "joblib": {"_checks", "recording", "model"},
     "sklearn": {"tasks", "views"},
     "arviz_stats": {"analysis"},
     "matplotlib": {"demo", "plots"},

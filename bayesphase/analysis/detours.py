@@ -100,7 +100,7 @@ def detours(
     Both are about association. A run that takes long for any other reason has more time to enter
     states on its way, which makes late states look like detours.
     """
-    from bayesphase.model.checks import check_seed
+    from bayesphase._checks import check_seed
 
     ci_prob = check_ci_prob(ci_prob)
     rng = np.random.default_rng(check_seed(random_seed))

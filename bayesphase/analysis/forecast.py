@@ -148,8 +148,8 @@ def forecast_from(
     cores: int | None = None,
 ) -> xr.Dataset:
     """Forecast with what was learned of finished runs once; see `forecast`."""
+    from bayesphase._checks import check_seed
     from bayesphase.model.ahead import look_ahead
-    from bayesphase.model.checks import check_seed
     from bayesphase.model.transfer import on_the_scale_of
 
     criterion = read_criterion(converged)

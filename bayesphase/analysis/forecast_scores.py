@@ -100,7 +100,7 @@ def forecast_scores(
     >>> all_have = crps.notnull().all("forecaster")  # doctest: +SKIP
     >>> crps.where(all_have).mean("run").to_pandas()  # doctest: +SKIP
     """
-    from bayesphase.model.checks import check_seed
+    from bayesphase._checks import check_seed
     from bayesphase.model.fit import fit
 
     criterion = read_criterion(converged)

@@ -119,7 +119,7 @@ def _prepare(
     settings: dict[str, Any],
 ) -> tuple[Callable[[np.ndarray], xr.DataTree], int]:
     """Check the arguments; return what fits the model to some of the runs (run), and `folds`."""
-    from bayesphase.model.checks import check_count, check_seed
+    from bayesphase._checks import check_count, check_seed
     from bayesphase.model.fit import fit
     from bayesphase.model.spec import specify
 

@@ -99,7 +99,7 @@ def lfo(
     >>> elpds = {k: bp.lfo(fit, random_seed=1) for k, fit in fits.items()}  # doctest: +SKIP
     >>> bp.compare(elpds)  # doctest: +SKIP
     """
-    from bayesphase.model.checks import check_seed
+    from bayesphase._checks import check_seed
     from bayesphase.model.future import Future
 
     check_seed(random_seed)
@@ -139,7 +139,7 @@ def _origins(
     fit: xr.DataTree, horizon: int, n_origins: int | None, min_steps: int | None
 ) -> np.ndarray:
     """Positions (origin) on the grid of steps."""
-    from bayesphase.model.checks import check_count
+    from bayesphase._checks import check_count
 
     n_steps = fit["observed_data"].sizes["step"] if "observed_data" in fit.children else 0
     if min_steps is None:

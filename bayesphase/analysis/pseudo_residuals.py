@@ -73,7 +73,7 @@ def pseudo_residuals(
     >>> fit = bp.fit(data["features"], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
     >>> bp.plot_pseudo_residuals(bp.pseudo_residuals(fit))  # doctest: +SKIP
     """
-    from bayesphase.model.checks import check_count
+    from bayesphase._checks import check_count
     from bayesphase.model.forecast import forecast_residuals
 
     check_count("lags", lags, least=1)

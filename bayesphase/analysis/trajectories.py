@@ -164,7 +164,7 @@ def _drivers(
     cores: int | None,
 ) -> xr.Dataset:
     """Sum up the drivers of all edges, dims (state, state_next, feature)."""
-    from bayesphase.model.checks import check_count
+    from bayesphase._checks import check_count
     from bayesphase.model.drivers import switch_drivers
 
     check_count("window", window, least=1)

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import gammaln
 
+from bayesphase._checks import check_count
 from bayesphase.analysis._elpd import GOOD_K, smoothed
 from bayesphase.analysis._paths import each_run, sampled_paths
 from bayesphase.analysis.counts import SETTLED
@@ -69,11 +70,10 @@ def visited_counts(fit: xr.DataTree, *, min_steps: int = 1) -> xr.Dataset:
     >>> fit = bp.fit(x, 8, transition="sticky_hdp", random_seed=1)  # doctest: +SKIP
     >>> bp.visited_counts(fit)["probability"]  # doctest: +SKIP
     """
-    if isinstance(min_steps, bool) or not isinstance(min_steps, int | np.integer) or min_steps < 1:
-        raise ValueError(f"min_steps must be an integer of at least 1, got {min_steps!r}")
+    min_steps = check_count("min_steps", min_steps, least=1)
     state = sampled_paths(fit)
     n_states = fit["posterior"].sizes["state"]
-    visits, time = _visits(state, n_states, int(min_steps))
+    visits, time = _visits(state, n_states, min_steps)
     numbers = np.arange(1 if min_steps == 1 else 0, n_states + 1)
     by_run = xr.DataArray(visits.sum(axis=-1), dims=("chain", "draw", "run"))
     together = xr.DataArray(visits.any(axis=2).sum(axis=-1), dims=("chain", "draw"))

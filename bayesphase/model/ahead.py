@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_seed
+from bayesphase._checks import check_seed
 from bayesphase.model.emissions import AutoRegressive
 from bayesphase.model.lanes import end_to_end
 from bayesphase.model.lines import LEVEL

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from scipy.linalg import block_diag
 
+from bayesphase._checks import threads
 from bayesphase.model.chain_prior import chain_prior
-from bayesphase.model.checks import threads
 from bayesphase.model.compiled import compiled, evaluate, pack
 from bayesphase.model.compiled_lines import Frame, Priors
 from bayesphase.model.emissions import EMISSIONS

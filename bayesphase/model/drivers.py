@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import threads
 from bayesphase.model import offsets
-from bayesphase.model.checks import threads
 from bayesphase.model.forecast import log_filtered_states
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.rows import Rows

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
+from bayesphase._checks import check_count, check_seed
 from bayesphase.model.bridge import (
     Proposal,
     bridge,
@@ -16,7 +17,6 @@ from bayesphase.model.bridge import (
     fit_proposal,
     symmetrised,
 )
-from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.spec import recorded
 from bayesphase.model.target import LogDensity, Target
 from bayesphase.model.tempering import Tempering

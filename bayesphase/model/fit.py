@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bayesphase import __version__
+from bayesphase._checks import check_count, check_seed
 from bayesphase.model.build import build_from
-from bayesphase.model.checks import check_count, check_seed
 from bayesphase.model.density import Density, direct_density
 from bayesphase.model.initial import TRIED_PER_RESTART, Start, starting_points
 from bayesphase.model.modes import number_modes

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_count
+from bayesphase._checks import check_count
 from bayesphase.model.fit import fit
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xarray as xr
 
-from bayesphase.model.checks import check_count, threads
+from bayesphase._checks import check_count, threads
 from bayesphase.model.fit import fit
 from bayesphase.model.spec import specify
 

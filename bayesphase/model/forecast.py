@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from scipy.special import log_ndtr, ndtri_exp, stdtr
 
+from bayesphase._checks import threads
 from bayesphase.model import offsets
-from bayesphase.model.checks import threads
 from bayesphase.model.lanes import Layout
 from bayesphase.model.pointwise import chosen_draws, flat_posterior
 from bayesphase.model.series import turns

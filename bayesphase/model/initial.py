@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesphase.model.checks import check_count, threads
+from bayesphase._checks import check_count, threads
 from bayesphase.model.family import Emission
 from bayesphase.model.numbering import numbered
 from bayesphase.model.observed import Observed

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from bayesphase.model.checks import threads
+from bayesphase._checks import threads
 from bayesphase.model.spec import Spec
 
 # chains with states to spare start so many standard deviations from the mode

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import threads
+from bayesphase._checks import threads
 from bayesphase.model.decoding import viterbi
 from bayesphase.model.observed import Observed
 from bayesphase.model.offset_integral import log_integral

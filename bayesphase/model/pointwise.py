@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_count, threads
+from bayesphase._checks import check_count, threads
 from bayesphase.model.observed import Observed
 from bayesphase.model.offset_integral import log_integral
 from bayesphase.model.paths import at_parameters

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_seed
 from bayesphase.model import offsets
-from bayesphase.model.checks import check_seed
 from bayesphase.model.decoding import sample_paths
 from bayesphase.model.emissions import QuadraticDrift
 from bayesphase.model.family import Emission

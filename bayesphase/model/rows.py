@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_integer
+from bayesphase._checks import check_integer
 from bayesphase.model.lanes import Layout, end_to_end
 
 

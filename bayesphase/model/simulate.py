@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesphase.model.checks import check_count
+from bayesphase._checks import check_count
 from bayesphase.model.lanes import Layout, end_to_end
 
 

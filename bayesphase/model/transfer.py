@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import xarray as xr
 
-from bayesphase.model.checks import check_count, check_seed, threads
+from bayesphase._checks import check_count, check_seed, threads
 from bayesphase.model.forecast import log_filtered_states
 from bayesphase.model.known import UNKNOWN, aligned, anchor
 from bayesphase.model.offset_integral import draw_offsets

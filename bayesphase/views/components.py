@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_integer
+
 
 def pca(x: xr.DataArray, *, n_components: int = 2) -> xr.Dataset:
     """Find the principal components of features, or of vectors of losses per example.
@@ -113,8 +115,7 @@ def _column_dim(x: xr.DataArray) -> str:
 
 def _complete_rows(x: xr.DataArray, rows: np.ndarray, column: str, n_components: int) -> np.ndarray:
     """Tell which rows have no NaN, having checked that a fit to them makes sense."""
-    if isinstance(n_components, bool) or not isinstance(n_components, int | np.integer):
-        raise TypeError(f"n_components must be an integer, got {n_components!r}")
+    check_integer("n_components", n_components)
     if np.isinf(rows).any():
         name = x[column].values[np.isinf(rows).any(axis=0).argmax()]
         raise ValueError(f"x has infinite values at {column} {name!s}: make them NaN first")

@@ -11,6 +11,7 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count, check_seed
 from bayesphase.views.components import require_scores
 from bayesphase.views.corners import Legs, Path
 
@@ -123,11 +124,9 @@ def turning_points(
         min_angle=_between(min_angle, 0, 180, "min_angle"),
         min_stability=_between(min_stability, 0, 1, "min_stability"),
         ci_prob=_between(ci_prob, 0, 1, "ci_prob"),
-        n_resamples=_count("n_resamples", n_resamples, least=1),
+        n_resamples=check_count("n_resamples", n_resamples, least=1),
     )
-    if random_seed is not None:
-        random_seed = _count("random_seed", random_seed, least=0)
-    rng = np.random.default_rng(random_seed)
+    rng = np.random.default_rng(check_seed(random_seed))
     found, paths = [], []
     for run in scores:
         known = run.notnull().all("component").values
@@ -247,11 +246,3 @@ def _between(value: float, low: float, high: float, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not low < value < high:
         raise ValueError(f"{name} must be a number between {low:g} and {high:g}, got {value!r}")
     return float(value)
-
-
-def _count(name: str, value: int, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)

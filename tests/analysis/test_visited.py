@@ -50,7 +50,7 @@ def test_states_visited_too_briefly_do_not_count():
     assert table["probability"].sel(n_states=2) == 1
     assert table["n_states"].values.tolist() == [0, 1, 2, 3, 4]
     assert quietly(fit, min_steps=13)["probability"].sel(n_states=0) == 1
-    with pytest.raises(ValueError, match="min_steps must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="min_steps must be at least 1, got 0"):
         visited_counts(fit, min_steps=0)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import bayesphase as bp
+from bayesphase._checks import threads
 from bayesphase.model import fit_range as module
-from bayesphase.model.checks import threads
 from bayesphase.model.emissions import Gaussian
 
 QUICK = {"draws": 50, "tune": 50, "n_restarts": 2, "progressbar": False}
