@@ -19,14 +19,19 @@ LEVEL = 0.01
 Prior = bp.Prior
 SCALE = Prior("InverseGamma", alpha=20.0, beta=10.0)
 LEVELS = {"mean": Prior("Normal", mu=0.0, sigma=2.0), "scale": SCALE}
+# far from where a large value would run away
+DRIFTS = {
+    "drift": Prior("Normal", mu=0.0, sigma=0.5),
+    "scale": Prior("InverseGamma", alpha=20.0, beta=4.0),
+    "slope": Prior("Normal", mu=-0.4, sigma=0.06),
+    "curvature": Prior("Normal", mu=0.0, sigma=0.01),
+}
+OFFSETS = {"offset_scale": Prior("HalfNormal", sigma=0.5)}
 EMISSIONS: dict[str, tuple[Any, dict[str, Prior]]] = {
     "gaussian": (bp.Gaussian(), LEVELS),
     "student_t": (bp.StudentT(), LEVELS),
     "full_gaussian": (bp.FullGaussian(), LEVELS),
-    "offsets": (
-        bp.Gaussian(offsets=True),
-        {**LEVELS, "offset_scale": Prior("HalfNormal", sigma=0.5)},
-    ),
+    "offsets": (bp.Gaussian(offsets=True), {**LEVELS, **OFFSETS}),
     "random_walk": (
         bp.RandomWalk(),
         {"drift": Prior("Normal", mu=0.0, sigma=1.5), "scale": SCALE},
@@ -39,16 +44,8 @@ EMISSIONS: dict[str, tuple[Any, dict[str, Prior]]] = {
             "rate": Prior("LogNormal", mu=-1.0, sigma=0.4),
         },
     ),
-    # far from where a large value would run away
-    "quadratic_drift": (
-        bp.QuadraticDrift(),
-        {
-            "drift": Prior("Normal", mu=0.0, sigma=0.5),
-            "scale": Prior("InverseGamma", alpha=20.0, beta=4.0),
-            "slope": Prior("Normal", mu=-0.4, sigma=0.06),
-            "curvature": Prior("Normal", mu=0.0, sigma=0.01),
-        },
-    ),
+    "quadratic_drift": (bp.QuadraticDrift(), DRIFTS),
+    "offsets_of_drifts": (bp.QuadraticDrift(offsets=True), {**DRIFTS, **OFFSETS}),
 }
 CYCLE = ((True, True, False), (False, True, True), (True, False, True))
 # number of states, structure, and whether some states are known
