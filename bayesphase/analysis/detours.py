@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_seed
 from bayesphase.analysis import _shares, _survival
 from bayesphase.analysis._paths import (
     STEP_UNITS,
@@ -100,8 +101,6 @@ def detours(
     Both are about association. A run that takes long for any other reason has more time to enter
     states on its way, which makes late states look like detours.
     """
-    from bayesphase._checks import check_seed
-
     ci_prob = check_ci_prob(ci_prob)
     rng = np.random.default_rng(check_seed(random_seed))
     labels, state = state_labels(fit), sampled_paths(fit)

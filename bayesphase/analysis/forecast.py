@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_seed
 from bayesphase.analysis._finished import Finished, first_of, read_criterion
 from bayesphase.analysis._metrics_ahead import Metrics, metric_ahead
 from bayesphase.analysis._paths import STEP_UNITS
@@ -148,7 +149,6 @@ def forecast_from(
     cores: int | None = None,
 ) -> xr.Dataset:
     """Forecast with what was learned of finished runs once; see `forecast`."""
-    from bayesphase._checks import check_seed
     from bayesphase.model.ahead import look_ahead
     from bayesphase.model.transfer import on_the_scale_of
 

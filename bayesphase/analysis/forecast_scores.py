@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_seed
 from bayesphase.analysis._finished import read_criterion
 from bayesphase.analysis._scoring import Scored
 
@@ -100,7 +101,6 @@ def forecast_scores(
     >>> all_have = crps.notnull().all("forecaster")  # doctest: +SKIP
     >>> crps.where(all_have).mean("run").to_pandas()  # doctest: +SKIP
     """
-    from bayesphase._checks import check_seed
     from bayesphase.model.fit import fit
 
     criterion = read_criterion(converged)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count
 from bayesphase.analysis._paths import (
     STEP_UNITS,
     check_ci_prob,
@@ -64,8 +65,6 @@ def forks(fit: xr.DataTree, *, least: int = 5, ci_prob: float = 0.9) -> xr.Datas
     TypeError, ValueError
         If `fit` is no fit, `ci_prob` not between 0 and 1, or `least` no positive integer.
     """
-    from bayesphase._checks import check_count
-
     ci_prob, least = check_ci_prob(ci_prob), check_count("least", least, least=1)
     state, entry = sampled_paths(fit), first_entry(fit)
     entries = entry.values.reshape(-1, *entry.shape[2:])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count, check_seed
 from bayesphase.analysis._elpd import (
     MOST_ERROR,
     elpd_data,
@@ -119,7 +120,6 @@ def _prepare(
     settings: dict[str, Any],
 ) -> tuple[Callable[[np.ndarray], xr.DataTree], int]:
     """Check the arguments; return what fits the model to some of the runs (run), and `folds`."""
-    from bayesphase._checks import check_count, check_seed
     from bayesphase.model.fit import fit
     from bayesphase.model.spec import specify
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count, check_seed
 from bayesphase.analysis._elpd import (
     MOST_ERROR,
     elpd_data,
@@ -99,7 +100,6 @@ def lfo(
     >>> elpds = {k: bp.lfo(fit, random_seed=1) for k, fit in fits.items()}  # doctest: +SKIP
     >>> bp.compare(elpds)  # doctest: +SKIP
     """
-    from bayesphase._checks import check_seed
     from bayesphase.model.future import Future
 
     check_seed(random_seed)
@@ -139,8 +139,6 @@ def _origins(
     fit: xr.DataTree, horizon: int, n_origins: int | None, min_steps: int | None
 ) -> np.ndarray:
     """Positions (origin) on the grid of steps."""
-    from bayesphase._checks import check_count
-
     n_steps = fit["observed_data"].sizes["step"] if "observed_data" in fit.children else 0
     if min_steps is None:
         min_steps = max(n_steps // 4, 2)

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count
 from bayesphase.analysis._lagged import lagged_correlation
 from bayesphase.analysis._paths import check_ci_prob
 
@@ -73,7 +74,6 @@ def pseudo_residuals(
     >>> fit = bp.fit(data["features"], 2, random_seed=1, progressbar=False)  # doctest: +SKIP
     >>> bp.plot_pseudo_residuals(bp.pseudo_residuals(fit))  # doctest: +SKIP
     """
-    from bayesphase._checks import check_count
     from bayesphase.model.forecast import forecast_residuals
 
     check_count("lags", lags, least=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from bayesphase._checks import check_count
 from bayesphase.analysis._paths import (
     STEP_UNITS,
     check_ci_prob,
@@ -164,7 +165,6 @@ def _drivers(
     cores: int | None,
 ) -> xr.Dataset:
     """Sum up the drivers of all edges, dims (state, state_next, feature)."""
-    from bayesphase._checks import check_count
     from bayesphase.model.drivers import switch_drivers
 
     check_count("window", window, least=1)

@@ -100,13 +100,19 @@ def _crossed(best: "_Climb", others: list["_Climb"], rows: Rows) -> "_Climb":
     Given the path features are independent, and each may have its offsets in several modes: a climb
     that is the best in some features is seldom so in all.
     """
+
+    def seen(climb: "_Climb") -> tuple[np.ndarray, np.ndarray]:
+        states = climb.path(rows)
+        return states, climb.explained(rows, states)
+
+    states, own = seen(best)
     for other in others * _ROUNDS:
-        states = best.path(rows)
-        better = other.explained(rows, states) > best.explained(rows, states)
+        better = other.explained(rows, states) > own
         if better.any():
             offset = np.where(better, other.offset, best.offset)
             crossed = best.from_here(states, offset).run(_LONG)
-            best = crossed if crossed.log_density > best.log_density else best
+            if crossed.log_density > best.log_density:
+                best, (states, own) = crossed, seen(crossed)
     return best
 
 
